@@ -1,0 +1,46 @@
+"""The client HTTP API and Runware's webhook as one ASGI application."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from runware_provider.api import generations, operations, problems
+from runware_provider.api.content import output_content
+from runware_provider.api.guard import Guard
+from runware_provider.context import Context
+from runware_provider.webhook import webhook
+
+__all__ = ["create_app", "guarded"]
+
+
+def create_app(ctx: Context) -> FastAPI:
+    """The whole service over an open context, without a guard: mount it where your own authentication applies."""
+    app = FastAPI(
+        title="runware-provider",
+        version=version("runware-provider"),
+        description="Durable, queue-based image generation on Runware's API.",
+    )
+
+    async def content(request: Request) -> Response:
+        return await output_content(ctx, request)
+
+    # Plain routes come first: they are hot, and the router tries in order.
+    app.router.routes[:0] = [
+        webhook(ctx),
+        Route("/v1/generations/{generation_id}/outputs/{output_id}/content", content, methods=["GET"], name="content"),
+    ]
+    app.include_router(generations.router(ctx))
+    app.include_router(operations.router(ctx))
+    problems.install(app)
+    return app
+
+
+def guarded(ctx: Context, app: ASGIApp, *, trusted: bool = False) -> ASGIApp:
+    """`app` behind the client tokens and limits of the settings; `trusted`: for the owner's own socket."""
+    settings = ctx.settings
+    tokens = [token.get_secret_value() for token in settings.client_tokens]
+    return Guard(app, tokens, int(settings.max_request_bytes), trusted=trusted)

@@ -1,0 +1,90 @@
+"""The bytes of a stored image: ranges, ETag, streaming. A plain Starlette route."""
+
+import re
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from runware_provider.api.problems import problem
+from runware_provider.context import Context
+from runware_provider.create import get_generation
+from runware_provider.errors import OutputNotFound
+from runware_provider.types import GenerationArgs, GenerationState, OutputArgs, SuccessOutput
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+def find_output(state: GenerationState, args: OutputArgs) -> SuccessOutput | None:
+    """The stored image that is meant; None when it is there but not stored. Raises OutputNotFound."""
+    for output in state.outputs:
+        if output.id == args.output_id:
+            return output if output.type == "success" else None
+    raise OutputNotFound(f"generation {args.generation_id} has no output {args.output_id}")
+
+
+async def output_content(ctx: Context, request: Request) -> Response:
+    """`GET /v1/generations/{id}/outputs/{output_id}/content`."""
+    try:
+        args = OutputArgs(
+            generation_id=UUID(request.path_params["generation_id"]), output_id=UUID(request.path_params["output_id"])
+        )
+    except ValueError:
+        return problem(404, "there is no such output: the ids in the path are not UUIDs")
+    output = find_output(await get_generation(ctx, GenerationArgs(generation_id=args.generation_id)), args)
+    if output is None:
+        return problem(404, "this output is an error and has no content; GET it without /content to see why")
+    etag = f'"{output.sha256}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if _names(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    try:
+        wanted = _wanted(request, etag, output.size_bytes)
+    except _Unsatisfiable:
+        beyond = {"Content-Range": f"bytes */{output.size_bytes}"}
+        return problem(416, f"the image has {output.size_bytes} bytes", headers=beyond)
+    status = 200
+    start, stop = wanted or (0, output.size_bytes)
+    if wanted is not None:
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{output.size_bytes}"
+    headers["Content-Length"] = str(stop - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=output.content_type)
+    content = await ctx.artifacts.read(output.key, wanted)
+    return StreamingResponse(content, status, headers, output.content_type)
+
+
+def _names(header: str | None, etag: str) -> bool:
+    return header is not None and (
+        header.strip() == "*" or etag in [each.strip().removeprefix("W/") for each in header.split(",")]
+    )
+
+
+class _Unsatisfiable(Exception):
+    """None of the bytes that are asked for exists."""
+
+
+def _wanted(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+    """The bytes that are asked for, as start and stop; None for all.
+
+    Several ranges at once are answered with the whole, as RFC 9110 allows.
+    """
+    match = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", "")[:60])
+    if match is None or not (match[1] or match[2]) or request.headers.get("if-range", etag) != etag:
+        return None
+    if match[1]:
+        start, stop = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+        if match[2] and int(match[2]) < start:
+            return None
+    else:
+        start, stop = max(0, size - int(match[2])), size
+    if start >= size:
+        raise _Unsatisfiable
+    return start, stop

@@ -1,0 +1,176 @@
+"""Generations over HTTP."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from runware_provider.api.events import generation_events
+from runware_provider.api.problems import documented, refused
+from runware_provider.context import Context
+from runware_provider.create import create_generation, get_generation, wait_for
+from runware_provider.errors import InvalidArgs, OutputNotFound
+from runware_provider.stub import get_generation_stub
+from runware_provider.types import (
+    CreateArgs,
+    GenerationArgs,
+    GenerationState,
+    ListArgs,
+    Output,
+    Page,
+    Status,
+)
+
+MAX_WAIT = 60
+"""Seconds that `Prefer: wait` is followed at most."""
+
+_WAIT = re.compile(r"wait=(\d{1,6})")
+_EXAMPLE = {
+    "input": {"positivePrompt": "a lighthouse at dusk", "model": "runware:101@1", "width": 1024, "height": 1024},
+    "metadata": {"project": "postcards"},
+}
+
+
+def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
+    """The routes below `/v1/generations`."""
+    routes = APIRouter(prefix="/v1/generations", tags=["generations"])
+
+    @routes.post(
+        "",
+        status_code=202,
+        summary="Ask for images",
+        responses={202: {"model": GenerationState}, **documented(400, 402, 409, 413, 422, 429, 502, 503)},
+    )
+    async def create(
+        args: Annotated[CreateArgs, Body(openapi_examples={"lighthouse": {"value": _EXAMPLE}})],
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+        prefer: Annotated[str | None, Header(max_length=255)] = None,
+    ) -> Response:
+        if idempotency_key is not None:
+            args = args.model_copy(update={"idempotency_key": idempotency_key})
+        state = await create_generation(ctx, args)
+        if state.dispatch == "refused":
+            return refused(state)
+        match = _WAIT.search(prefer or "")
+        if match is not None:
+            limit = timedelta(seconds=min(MAX_WAIT, int(match[1])))
+            state = await wait_for(ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, limit)
+        return _state(state, 202, {"Location": f"/v1/generations/{state.id}"})
+
+    @routes.get("", summary="The read model, newest first", responses={200: {"model": Page}, **documented(422, 503)})
+    async def index(
+        request: Request,
+        status: Status | None = None,
+        model: Annotated[str | None, Query(max_length=256)] = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        """Filter by your own labels with `metadata.KEY=VALUE`."""
+        args = ListArgs(
+            status=status,
+            model=model,
+            metadata=_labels(request),
+            created_after=created_after,
+            created_before=created_before,
+            limit=limit,
+            cursor=cursor,
+        )
+        return Response((await ctx.projection.list(args)).model_dump_json(), media_type="application/json")
+
+    @routes.get(
+        "/{generation_id}",
+        summary="One generation, as it is now",
+        responses={200: {"model": GenerationState}, **documented(404, 422, 503)},
+    )
+    async def show(generation_id: UUID) -> Response:
+        return _state(await get_generation(ctx, GenerationArgs(generation_id=generation_id)))
+
+    @routes.get(
+        "/{generation_id}/events",
+        summary="Follow one generation: server-sent events",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {}}}, **documented(404, 422, 503)},
+    )
+    async def events(generation_id: UUID) -> StreamingResponse:
+        return await generation_events(ctx, generation_id)
+
+    @routes.get(
+        "/{generation_id}/outputs/{output_id}",
+        summary="One output",
+        response_model=Output,
+        responses=documented(404, 422, 503),
+    )
+    async def output(generation_id: UUID, output_id: UUID) -> Output:
+        state = await get_generation(ctx, GenerationArgs(generation_id=generation_id))
+        found = next((each for each in state.outputs if each.id == output_id), None)
+        if found is None:
+            raise OutputNotFound(f"generation {generation_id} has no output {output_id}")
+        return found
+
+    @routes.post(
+        "/{generation_id}/replay",
+        status_code=202,
+        summary="Project again from state",
+        responses={202: {"model": GenerationState}, **documented(404, 422, 503)},
+    )
+    async def replay(generation_id: UUID) -> Response:
+        return await _told(ctx, generation_id, "replay")
+
+    @routes.post(
+        "/{generation_id}/retry",
+        status_code=202,
+        summary="Try failed outputs again; costs nothing",
+        responses={202: {"model": GenerationState}, **documented(404, 422, 503)},
+    )
+    async def retry(generation_id: UUID) -> Response:
+        return await _told(ctx, generation_id, "retry")
+
+    @routes.delete(
+        "/{generation_id}/error",
+        summary="Clear projection_failed",
+        responses={200: {"model": GenerationState}, **documented(404, 422, 503)},
+    )
+    async def clear(generation_id: UUID) -> Response:
+        return await _told(ctx, generation_id, "clear_error", 200)
+
+    @routes.delete(
+        "/{generation_id}",
+        status_code=204,
+        summary="Hide at once; remove images and prompt 30 s later",
+        responses=documented(404, 422, 503),
+    )
+    async def delete(generation_id: UUID) -> Response:
+        await get_generation(ctx, GenerationArgs(generation_id=generation_id))
+        await get_generation_stub(ctx, generation_id).tell("delete")
+        return Response(status_code=204)
+
+    return routes
+
+
+def _labels(request: Request) -> dict[str, str]:
+    """The metadata filters of a query string. Raises InvalidArgs for a parameter that is no filter."""
+    labels: dict[str, str] = {}
+    for name, value in request.query_params.items():
+        if name.startswith("metadata."):
+            labels[name.removeprefix("metadata.")] = value
+        elif name not in ListArgs.model_fields or name == "metadata":
+            raise InvalidArgs([(name, "is not a filter; labels are filtered with metadata.KEY=VALUE")])
+    return labels
+
+
+def _state(state: GenerationState, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(state.model_dump_json(), status, headers, "application/json")
+
+
+async def _told(
+    ctx: Context, generation_id: UUID, wish: Literal["retry", "replay", "clear_error"], status: int = 202
+) -> Response:
+    args = GenerationArgs(generation_id=generation_id)
+    await get_generation(ctx, args)
+    await get_generation_stub(ctx, generation_id).tell(wish)
+    return _state(await get_generation(ctx, args), status)

@@ -1,0 +1,106 @@
+"""Who may ask, and how much: bearer tokens and body limits, as pure ASGI in front of the client API."""
+
+import hmac
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runware_provider.api.problems import problem
+from runware_provider.settings import is_loopback
+from runware_provider.tokens import WEBHOOK_PATH
+
+OPEN_PATHS = frozenset({WEBHOOK_PATH, "/healthz", "/readyz"})
+"""Asked by Runware, which has its own token, and by those who only want to know whether this lives."""
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:]*)(?::\d+)?", re.IGNORECASE)
+
+
+class Guard:
+    """Lets through who carries one of `tokens`. Without any, only requests that name this machine in `Host`.
+
+    A web page could otherwise reach a service on loopback through a name of its own that resolves to 127.0.0.1.
+    Tokens are kept as digests and compared in constant time. `trusted` stands for a socket that only the owner of the
+    data directory can open.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Sequence[str], max_body: int, *, trusted: bool = False) -> None:
+        self._app = app
+        self._digests = [sha256(token.encode()).digest() for token in tokens]
+        self._max_body = max_body
+        self._trusted = trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if not self._trusted and not self._may_ask(headers):
+            if self._digests:
+                refusal = problem(
+                    401,
+                    "send `Authorization: Bearer TOKEN` with one of the service's client tokens",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+            else:
+                refusal = problem(
+                    403, "this service has no RUNWARE_PROVIDER_CLIENT_TOKENS, so it answers on loopback names only"
+                )
+            await refusal(scope, receive, send)
+            return
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length[:19]) > self._max_body:
+            await self._too_large(scope, receive, send)
+            return
+        await self._limited(scope, receive, send)
+
+    def _may_ask(self, headers: Headers) -> bool:
+        if not self._digests:
+            match = _HOST.fullmatch(headers.get("host", ""))
+            return match is not None and is_loopback(match[1].strip("[]"))
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = sha256(token.strip().encode("utf-8", "replace")).digest()
+        known = False
+        for digest in self._digests:
+            known |= hmac.compare_digest(digest, given)
+        return known and scheme.lower() == "bearer"
+
+    async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = problem(
+            413,
+            f"the body is over {self._max_body} bytes (RUNWARE_PROVIDER_MAX_REQUEST_BYTES)",
+            issues=[("body", "is too large")],
+        )
+        await refusal(scope, receive, send)
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count a body whose length nobody announced."""
+        received = 0
+        started = False
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > self._max_body:
+                    raise _TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, noted)
+        except _TooLarge:
+            if not started:
+                await self._too_large(scope, receive, send)
+
+
+class _TooLarge(Exception):
+    pass

@@ -1,0 +1,171 @@
+"""Errors as `application/problem+json` (RFC 9457): what happened, which field, and who can mend it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from runware_provider.artifacts import StoreUnavailable
+from runware_provider.errors import (
+    ApiRejected,
+    ConfigurationError,
+    GenerationNotFound,
+    HttpError,
+    IdempotencyConflict,
+    InvalidArgs,
+    OutputNotFound,
+    ProjectionUnavailable,
+    RunwareProviderError,
+    RunwareRefused,
+    RunwareUnavailable,
+    StateUnavailable,
+    TooManyInFlight,
+)
+from runware_provider.types import GenerationState, JsonObject
+
+
+class FieldIssue(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457, with what helps the caller: the fields that are wrong, the generation, Runware's own words."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldIssue] | None = None
+    generation_id: str | None = None
+    runware_errors: list[JsonObject] | None = Field(None, description="Runware's own error objects, as received.")
+
+
+TITLES: Mapping[int, str] = {
+    400: "Bad request",
+    401: "Not signed in",
+    402: "Payment required",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Too slow",
+    409: "Conflict",
+    413: "Too large",
+    416: "Range not satisfiable",
+    422: "Invalid input",
+    429: "Too many requests",
+    500: "Internal error",
+    502: "Runware refused",
+    503: "Unavailable",
+}
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    issues: Sequence[tuple[str, str]] = (),
+    generation_id: str | None = None,
+    runware_errors: Sequence[JsonObject] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as a response."""
+    content = Problem(
+        title=TITLES.get(status, "Error"),
+        status=status,
+        detail=detail,
+        errors=[FieldIssue(field=field, message=message) for field, message in issues] or None,
+        generation_id=generation_id,
+        runware_errors=list(runware_errors) or None,
+    )
+    return JSONResponse(
+        content.model_dump(exclude_none=True), status, media_type="application/problem+json", headers=headers
+    )
+
+
+def refused(state: GenerationState) -> Response:
+    """The generation that Runware refused for good, as a problem that carries its id and Runware's own errors."""
+    error = state.error
+    generation_id = str(state.id)
+    if isinstance(error, ApiRejected):
+        # The caller can mend the input; the key is the operator's.
+        status = 502 if error.status in {401, 403} else error.status if error.status in {402, 404, 429} else 422
+        status = 422 if status == 404 else status
+        detail = "; ".join(str(each.get("message") or each.get("code")) for each in error.errors) or "no reason given"
+        remedy = {502: " (the operator must check RUNWARE_API_KEY)"}.get(status, "")
+        return problem(
+            status,
+            f"Runware refused the request: {detail}{remedy}",
+            issues=[(f"input.{name}", str(each.get("message", ""))) for each in error.errors for name in _fields(each)],
+            generation_id=generation_id,
+            runware_errors=error.errors,
+        )
+    if isinstance(error, HttpError):
+        remedy = "the operator must check RUNWARE_API_KEY" if error.status in {401, 403} else "nothing was charged"
+        return problem(502, f"Runware answered HTTP {error.status}; {remedy}", generation_id=generation_id)
+    return problem(502, "Runware could not be reached in time; nothing was charged", generation_id=generation_id)
+
+
+def _fields(error: JsonObject) -> list[str]:
+    parameter = error.get("parameter")
+    return [str(name) for name in (parameter if isinstance(parameter, list) else [parameter]) if name]
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem."""
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RunwareProviderError, _provider_error)
+    app.add_exception_handler(StoreUnavailable, _store_unavailable)
+
+
+async def _invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  for the type checker: it is installed for this
+    issues: list[tuple[str, str]] = []
+    for issue in error.errors():
+        where = [str(part) for part in issue["loc"]]
+        if issue["type"] == "json_invalid":
+            return problem(400, f"the body is not JSON: {issue['ctx']['error']}", issues=[("body", issue["msg"])])
+        if where and where[0] in {"body", "query", "path", "header"} and len(where) > 1:
+            where = where[1:]
+        issues.append((".".join(where), issue["msg"]))
+    return problem(422, "; ".join(f"{field}: {message}" for field, message in issues), issues=issues)
+
+
+async def _http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return problem(error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _store_unavailable(_: Request, error: Exception) -> Response:
+    return problem(503, str(error), headers={"Retry-After": "5"})
+
+
+async def _provider_error(_: Request, error: Exception) -> Response:
+    match error:
+        case InvalidArgs():
+            return problem(422, str(error), issues=error.issues)
+        case GenerationNotFound() | OutputNotFound():
+            return problem(404, str(error))
+        case IdempotencyConflict():
+            return problem(409, str(error))
+        case TooManyInFlight():
+            return problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
+        case RunwareRefused():
+            return problem(502, f"Runware refused: {error}", runware_errors=error.errors)
+        case StateUnavailable() | ProjectionUnavailable() | RunwareUnavailable() | ConfigurationError():
+            return problem(503, str(error), headers={"Retry-After": "5"})
+        case _:
+            return problem(500, "something went wrong here; the log says what")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer, for OpenAPI."""
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    return {status: {"description": TITLES[status], "content": content} for status in statuses}

@@ -1,0 +1,183 @@
+"""Fetch, spool, check and keep one image; read it back.
+
+An image goes from the CDN into a spool (memory up to 1 MiB, then a temporary file). When the whole is there, one hop
+into a thread computes its SHA-256, walks its structure and puts it into the store. What was not found to be a whole
+image of a known format never reaches the store.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+from aiohttp.abc import AbstractResolver
+
+from runware_provider.artifacts.addresses import ImageHosts
+from runware_provider.artifacts.fetch import Fetcher
+from runware_provider.artifacts.inspect import inspect
+from runware_provider.artifacts.refusal import NotKept, StoreUnavailable, unreachable
+from runware_provider.artifacts.spool import Spool
+from runware_provider.artifacts.stores import Store, checked, key_of, open_store
+from runware_provider.artifacts.threads import Threads
+from runware_provider.errors import ConfigurationError, ContentRejected, InvalidArgs, storage_failed
+from runware_provider.types import Stored
+
+__all__ = ["Artifacts", "Content", "NotKept", "StoreUnavailable"]
+
+_READ_BYTES = 1 << 20
+
+
+class Content:
+    """The bytes of a stored image, or a range of them: `async for` gives them in pieces of at most 1 MiB.
+
+    `size` is that of the whole image; `start` and `stop` (exclusive) say which of its bytes come. Holds nothing open,
+    so that it may be dropped at any time; can be iterated more than once. A piece that cannot be read raises
+    OutputNotFound (deleted meanwhile) or StoreUnavailable.
+    """
+
+    def __init__(
+        self, first: bytes, start: int, stop: int, size: int, store: Store, key: str, threads: Threads
+    ) -> None:
+        self.start = start
+        self.stop = stop
+        self.size = size
+        self._first = first
+        self._store = store
+        self._key = key
+        self._threads = threads
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._first:
+            yield self._first
+        at = self.start + len(self._first)
+        while at < self.stop:
+            length = min(_READ_BYTES, self.stop - at)
+            piece, _ = await self._threads.run(partial(self._store.read, self._key, at, length))
+            if not piece:
+                raise StoreUnavailable(f"{self._key} is shorter than it was")
+            yield piece
+            at += len(piece)
+
+
+class Artifacts:
+    """The images: brought from Runware's CDN into the team's own store, and read from there.
+
+    Safe for any number of tasks of one event loop; at most `concurrency` images are fetched at once, the rest wait.
+    Each of them takes about 1 MiB of memory, whatever its size.
+    """
+
+    def __init__(self, store: Store, fetcher: Fetcher, threads: Threads, concurrency: int) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._threads = threads
+        self._slots = asyncio.Semaphore(concurrency)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        data_dir: Path,
+        image_hosts: Sequence[str],
+        max_image_bytes: int,
+        concurrency: int = 16,
+        fetch_timeout: timedelta = timedelta(minutes=2),
+        stall_timeout: timedelta = timedelta(seconds=20),
+        ipv6: bool = False,
+        resolver: AbstractResolver | None = None,
+    ) -> "Artifacts":
+        """Open the store at `url`: `file:///absolute/path`, `memory://`, and `s3://`, `gs://`, `az://` through obstore.
+
+        `data_dir/tmp` is emptied, so it must belong to this process alone. `image_hosts`: see ImageHosts.
+        `fetch_timeout` is for one image as a whole, `stall_timeout` for the wait between two pieces of it. `ipv6`
+        allows IPv6 addresses. `resolver`: aiohttp's own when None.
+
+        Raises ConfigurationError, which says what to change.
+        """
+        if concurrency < 1 or max_image_bytes < 1:
+            raise ConfigurationError("CONCURRENCY and MAX_IMAGE_BYTES must be at least 1")
+        hosts = ImageHosts(image_hosts, ipv6=ipv6)
+        store = await asyncio.to_thread(open_store, url, data_dir)
+        fetcher = Fetcher(
+            hosts,
+            max_bytes=max_image_bytes,
+            total=fetch_timeout,
+            stall=stall_timeout,
+            ipv6=ipv6,
+            resolver=resolver,
+        )
+        return cls(store, fetcher, Threads(store.threads), concurrency)
+
+    async def keep(self, generation_id: UUID, output_id: UUID, url: str, *, attempt: int) -> Stored:
+        """Fetch the image at `url`, check it, and keep it; durable once this returns.
+
+        `attempt` counts from 1 and is what the error says. May be repeated: the same bytes come to lie under the same
+        key. Raises NotKept for everything that can go wrong with address, CDN, image or store. When cancelled, it first
+        waits for the write that runs; the image may then be kept or not.
+        """
+        name = f"generations/{generation_id}/{output_id}"
+        async with self._slots:
+            with Spool(self._store.folder, name, self._threads) as spool:
+                framed = await self._fetcher.fetch(url, spool.write, attempt=attempt)
+                try:
+                    work = partial(self._check_and_put, generation_id, output_id, spool)
+                    return await self._threads.run(work, stop=spool.stop)
+                except NotKept as refusal:
+                    error = refusal.error
+                    if framed or not (isinstance(error, ContentRejected) and error.reason == "truncated"):
+                        raise
+                    # Nobody said where the body ends, so the connection that closed is to blame, not the image.
+                    raise unreachable(url, f"the connection closed early: {error.message}", attempt) from None
+                except OSError as error:
+                    raise NotKept(storage_failed(name, f"cannot spool the image: {error.strerror}")) from error
+
+    def _check_and_put(self, generation_id: UUID, output_id: UUID, spool: Spool) -> Stored:
+        digest = spool.finish()
+        picture = inspect(spool)
+        key = key_of(generation_id, output_id, digest, picture.extension)
+        try:
+            self._store.put(key, spool, picture.content_type)
+        except StoreUnavailable as error:
+            raise NotKept(storage_failed(key, str(error))) from error
+        return Stored(output_id, key, picture.content_type, spool.size, digest, picture.width, picture.height)
+
+    async def read(self, key: str, byte_range: tuple[int, int] | None = None) -> Content:
+        """The image under `key`, or its bytes from `byte_range[0]` up to, not including, `byte_range[1]`.
+
+        A range that goes beyond the end is cut. Raises OutputNotFound for a key that is not there or not one of ours,
+        InvalidArgs for a range that has no byte of the image in it, StoreUnavailable.
+        """
+        checked(key)
+        start, stop = byte_range or (0, _READ_BYTES)
+        if start < 0 or stop <= start:
+            raise InvalidArgs([("range", f"{start}-{stop} is empty")])
+        length = min(stop - start, _READ_BYTES)
+        first, size = await self._threads.run(partial(self._store.read, key, start, length))
+        if start >= size:
+            raise InvalidArgs([("range", f"begins at {start}, the image has {size} bytes")])
+        return Content(first, start, min(stop, size) if byte_range else size, size, self._store, key, self._threads)
+
+    async def delete(self, key: str) -> None:
+        """Remove the image under `key`; no error when it is not there.
+
+        Raises OutputNotFound (not a key of ours), StoreUnavailable.
+        """
+        await self._threads.run(partial(self._store.delete, checked(key)))
+
+    async def purge(self, generation_id: UUID) -> int:
+        """Remove all images of one generation, and say how many there were. Raises StoreUnavailable."""
+        return await self._threads.run(partial(self._store.purge, generation_id))
+
+    def local_path(self, key: str) -> Path | None:
+        """The image as a file of this machine, None when the store has none.
+
+        Raises OutputNotFound, StoreUnavailable.
+        """
+        return self._store.local_path(checked(key))
+
+    async def aclose(self) -> None:
+        """Close connections and threads. Calls that still run must have been awaited or cancelled."""
+        await self._fetcher.aclose()
+        await self._threads.aclose()

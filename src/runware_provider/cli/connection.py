@@ -1,0 +1,129 @@
+"""How a command reaches the state: through the process that owns the data directory, or by being it for a moment.
+
+Either way it speaks the same HTTP API over the owner's Unix socket, so that the output is the same.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from runware_provider.durable.owner import read_owner
+from runware_provider.errors import DataDirInUse, RunwareProviderError
+from runware_provider.settings import Settings
+
+OWNER_WAIT = 10.0
+"""Seconds to wait for an owner that is starting."""
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=90)
+
+
+class Answered(RunwareProviderError):
+    """The service answered a problem: its `status`, its `detail`, and the whole `problem`."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        self.status = status
+        self.problem = problem
+        super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP {status}"))
+
+
+class Api:
+    """The service's client API over one connection pool."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def get(self, path: str, **params: Any) -> Any:
+        """A JSON answer. Raises Answered."""
+        given = {name: str(value) for name, value in params.items() if value is not None}
+        async with self._session.get(path, params=given) as response:
+            return await _content(response)
+
+    async def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        """The JSON answer to a request with a JSON body; None for an empty one. Raises Answered."""
+        async with self._session.request(method, path, json=body, headers=headers) as response:
+            return await _content(response)
+
+    async def download(self, path: str, to: Path) -> None:
+        """Write what `path` serves to a file, whole or not at all. Raises Answered."""
+        part = to.with_name(f".{to.name}.part")
+        try:
+            async with self._session.get(path) as response:
+                if response.status != 200:
+                    await _content(response)
+                with part.open("wb") as file:
+                    async for piece in response.content.iter_chunked(1 << 20):
+                        file.write(piece)
+            part.replace(to)
+        finally:
+            part.unlink(missing_ok=True)
+
+    async def follow(self, generation_id: str) -> AsyncIterator[dict[str, Any]]:
+        """The states of one generation as they come, until it is settled. Raises Answered."""
+        async with self._session.get(f"/v1/generations/{generation_id}/events") as response:
+            if response.status != 200:
+                await _content(response)
+            async for line in _lines(response.content):
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length: a state may hold megabytes of the caller's input."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+
+
+async def _content(response: aiohttp.ClientResponse) -> Any:
+    body = await response.read()
+    content = json.loads(body) if body else None
+    if response.status >= 400:
+        raise Answered(response.status, content if isinstance(content, dict) else {})
+    return content
+
+
+@asynccontextmanager
+async def connected(settings: Settings, *, work: bool) -> AsyncIterator[Api]:
+    """Speak to the owner of the data directory, or own it until the block ends.
+
+    `work`: perform tasks while we own it. Raises ConfigurationError and what opening raises.
+    """
+    from runware_provider.context import Context
+    from runware_provider.serving import serving
+
+    until = asyncio.get_running_loop().time() + OWNER_WAIT
+    while True:
+        owner = read_owner(settings.data_dir) or {}
+        if "socket" in owner:
+            connector = aiohttp.UnixConnector(owner["socket"])
+            async with aiohttp.ClientSession("http://localhost", connector=connector, timeout=_TIMEOUT) as session:
+                if await _answers(session):
+                    yield Api(session)
+                    return
+        try:
+            async with Context.open(settings, work=work) as ctx, serving(ctx, None):
+                path = (read_owner(settings.data_dir) or {})["socket"]
+                connector = aiohttp.UnixConnector(path)
+                async with aiohttp.ClientSession("http://localhost", connector=connector, timeout=_TIMEOUT) as session:
+                    yield Api(session)
+                    return
+        except DataDirInUse:
+            if asyncio.get_running_loop().time() > until:
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def _answers(session: aiohttp.ClientSession) -> bool:
+    """Whether an owner listens there; a socket may be left of one that was killed."""
+    try:
+        async with session.get("/healthz") as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False

@@ -1,0 +1,138 @@
+"""`demo`: the main job from request to bucket and database, against the simulator, in one process."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from rich.text import Text
+
+from runware_provider.cli import render
+from runware_provider.cli.render import out
+from runware_provider.context import Context
+from runware_provider.create import create_generation, get_generation
+from runware_provider.errors import ConfigurationError
+from runware_provider.serving import bind, serving
+from runware_provider.settings import Settings
+from runware_provider.simulator import Simulator
+from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, ListArgs, SuccessOutput
+
+_STEPS = {
+    "created": "committed to state, before a cent is spent",
+    "dispatching": "sent to the simulated Runware",
+    "accepted": "accepted; results will come by webhook",
+    "delivered": "webhook received and committed",
+    "stored": "fetched, checked, hashed, written and synced",
+    "completed": "all images are in the bucket",
+    "projected": "the database has the rows",
+}
+
+
+async def demo(folder: Path, prompt: str) -> int:
+    """Make four pictures and say where they are."""
+    if os.environ.get("RUNWARE_PROVIDER_STATE_URL"):
+        raise ConfigurationError("the demo keeps its own state; unset RUNWARE_PROVIDER_STATE_URL for it")
+    pictures = folder / "pictures"
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--folder {folder} cannot be used: {error.strerror}") from error
+    async with Simulator() as simulator:
+        with bind("127.0.0.1", 0) as listener:
+            public_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            settings = Settings(
+                runware_api_key=SecretStr("simulated"),
+                runware_url=simulator.url,
+                image_hosts=("127.0.0.1",),
+                public_url=public_url,
+                delivery="webhook",
+                data_dir=folder / "data",
+                **_OWN,
+            )
+            out.print(Text.assemble(("simulator ", "dim"), simulator.url, ("  service ", "dim"), public_url))
+            async with Context.open(settings) as ctx, serving(ctx, listener):
+                return await _four_pictures(ctx, pictures, prompt)
+
+
+_OWN: dict[str, Any] = {
+    "state_url": None,
+    "projection_url": None,
+    "artifacts_url": None,
+    "webhook_secret": (),
+    "client_tokens": (),
+}
+"""Nothing of the environment's finds its way into the demo."""
+
+
+async def _four_pictures(ctx: Context, pictures: Path, prompt: str) -> int:
+    request = {"positivePrompt": prompt, "model": "runware:101@1", "width": 1024, "height": 768, "numberResults": 4}
+    out.print(Text.assemble(("request   ", "dim"), f"4 × {prompt}"))
+    state = await create_generation(ctx, CreateArgs(input=request, metadata={"made_by": "demo"}))
+    out.print(Text.assemble(("id        ", "dim"), str(state.id)))
+    told = _tell(state, 0)
+    while not state.settled:
+        await ctx.runtime.changed(state.id, after=state.version)
+        state = await get_generation(ctx, GenerationArgs(generation_id=state.id))
+        told = _tell(state, told)
+    stored = [output for output in state.outputs if output.type == "success"]
+    files = [_copy(ctx, output, pictures, f"{state.id.hex[-8:]}-{number}") for number, output in enumerate(stored, 1)]
+    made = render.table("picture", "size", "pixels", "seed", "cost", right=("size", "cost"))
+    for output, file in zip(stored, files, strict=True):
+        made.add_row(
+            file.name,
+            render.size(output.size_bytes),
+            f"{output.width}×{output.height}",
+            str(output.seed),
+            render.money(output.cost_micros),
+        )
+    out.print()
+    out.print(made)
+    await _row(ctx, state)
+    out.print()
+    out.print(Text.assemble(("the pictures are in ", ""), (str(pictures), "bold")))
+    return 0 if len(files) == 4 else 1
+
+
+def _tell(state: GenerationState, told: int) -> int:
+    """Print what has happened since; returns how much of the timeline has been told."""
+    for entry in state.timeline[told:]:
+        passed = (entry.at - state.created_at).total_seconds()
+        words = _STEPS.get(entry.event, entry.note or "")
+        style = "green" if entry.event in {"completed", "projected"} else ""
+        out.print(Text.assemble((f"  {passed:6.3f} s  ", "dim"), (f"{entry.event:<12}", style), words))
+    return len(state.timeline)
+
+
+def _copy(ctx: Context, output: SuccessOutput, pictures: Path, name: str) -> Path:
+    source = ctx.artifacts.local_path(output.key)
+    if source is None:
+        raise ConfigurationError("the demo keeps its images in files")
+    target = pictures / f"{name}{source.suffix}"
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
+async def _row(ctx: Context, state: GenerationState) -> None:
+    """The read model's row, as anybody's SQL would see it."""
+    page = await ctx.projection.list(ListArgs(limit=1))
+    row = next(item for item in page.items if item.id == state.id)
+    out.print()
+    out.print(Text.assemble(("in the database ", "dim"), ctx.settings.projection_address))
+    made = render.table("column", "value")
+    values = {
+        "id": str(row.id),
+        "status": row.status,
+        "model": row.model or "",
+        "prompt": row.prompt or "",
+        "images": f"{row.counts.stored} of {row.counts.expected}",
+        "cost": render.money(row.cost_micros),
+        "metadata": ", ".join(f"{key}={value}" for key, value in row.metadata.items()),
+    }
+    for name, value in values.items():
+        made.add_row(Text(name, style="dim"), Text(value))
+    out.print(made)

@@ -1,0 +1,122 @@
+"""Create generations, and wait for what becomes of them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from json import dumps
+from uuid import UUID, uuid4
+
+from uuid_utils.compat import uuid7
+
+from runware_provider.context import Context
+from runware_provider.durable import Birth
+from runware_provider.errors import GenerationNotFound, RunwareProviderError, TooManyInFlight
+from runware_provider.schemas import check_create
+from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, Request, SuccessOutput
+
+DISPATCH_WAIT = timedelta(seconds=5)
+"""How long `create_generation` waits for Runware's answer to the dispatch."""
+
+RETRY_AFTER = 5
+"""Seconds that a caller is told to wait when too many generations are in flight."""
+
+
+class GenerationFailed(RunwareProviderError):
+    """`generate` got no image at all; `state` says why."""
+
+    def __init__(self, state: GenerationState) -> None:
+        self.state = state
+        first = state.error or next((output.error for output in state.outputs if output.type == "error"), None)
+        super().__init__(f"generation {state.id} failed: {first.code if first else 'no image came'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A stored image. `read` fetches its bytes from the object store."""
+
+    output: SuccessOutput
+    _ctx: Context
+
+    async def read(self) -> bytes:
+        """All the bytes."""
+        content = await self._ctx.artifacts.read(self.output.key)
+        return b"".join([piece async for piece in content])
+
+
+async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
+    """Commit a new generation, have it dispatched, and return its state once the dispatch's outcome is known.
+
+    Waits up to 5 s for that; a generation that Runware refused for good has `dispatch == "refused"` and its `error`.
+    A caller that is cancelled leaves the generation going. With an `idempotency_key` that was used for the same input
+    the first generation's state is returned.
+
+    Raises InvalidArgs, IdempotencyConflict, TooManyInFlight, StateUnavailable, and ConfigurationError without a key.
+    """
+    expected = check_create(args)
+    _ = ctx.runware  # without a key nothing is accepted that could not be sent
+    idempotency = None
+    if args.idempotency_key is not None:
+        digest = sha256(dumps([args.input, args.metadata], sort_keys=True).encode()).hexdigest()
+        idempotency = (args.idempotency_key, digest)
+    limit = ctx.settings.max_in_flight
+    if ctx.runtime.stats().running >= limit:
+        raise TooManyInFlight(limit, RETRY_AFTER)
+    now = ctx.clock()
+    created = await ctx.runtime.create(
+        Birth(
+            id=UUID(int=uuid7().int),
+            task_uuid=uuid4(),
+            request=Request(args.input, args.metadata),
+            expected=expected,
+            now=now,
+            deadline=now + ctx.settings.deadline,
+            idempotency=idempotency,
+        )
+    )
+    return await wait_for(
+        ctx,
+        GenerationArgs(generation_id=created.id),
+        lambda state: state.dispatch in {"accepted", "unknown", "refused"},
+        DISPATCH_WAIT,
+    )
+
+
+async def generate(ctx: Context, args: CreateArgs) -> list[Image]:
+    """Create a generation, wait until it is complete and in the read model, and return the stored images.
+
+    Raises GenerationFailed when there is none, and what `create_generation` raises.
+    """
+    state = await create_generation(ctx, args)
+    while not state.settled:
+        state = await wait_for(
+            ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, timedelta(hours=1)
+        )
+    images = [Image(output, ctx) for output in state.outputs if output.type == "success"]
+    if not images:
+        raise GenerationFailed(state)
+    return images
+
+
+async def get_generation(ctx: Context, args: GenerationArgs) -> GenerationState:
+    """The committed state. Raises GenerationNotFound, also for what was deleted."""
+    state = await ctx.runtime.get_state(args.generation_id)
+    if state.deleted_at is not None:
+        raise GenerationNotFound(f"generation {args.generation_id} was deleted")
+    return state
+
+
+async def wait_for(
+    ctx: Context, args: GenerationArgs, until: Callable[[GenerationState], bool], limit: timedelta
+) -> GenerationState:
+    """The first state for which `until` holds, or the present one after `limit`."""
+    try:
+        async with asyncio.timeout(limit.total_seconds()):
+            while True:
+                state = await get_generation(ctx, args)
+                if until(state):
+                    return state
+                await ctx.runtime.changed(args.generation_id, after=state.version)
+    except TimeoutError:
+        return await get_generation(ctx, args)

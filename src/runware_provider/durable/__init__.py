@@ -1,0 +1,172 @@
+"""Durable runtimes: they keep generations, the tasks these ask for, and the alarms they set.
+
+A runtime knows nothing of HTTP, Runware or images. What the protocol promises is held by one conformance suite that
+every engine passes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol, TypeVar
+from uuid import UUID
+
+from runware_provider.generation import Generation
+from runware_provider.types import Ask, GenerationState, Order, Request, Task
+
+T = TypeVar("T")
+
+Step = Callable[[Generation], list[Order]]
+Reply = Callable[[Generation], T]
+
+TaskKind = Literal["Dispatch", "StoreOutput", "Project", "Purge"]
+TASK_KINDS: tuple[TaskKind, ...] = ("Dispatch", "StoreOutput", "Project", "Purge")
+
+MAX_ATTEMPTS = 5
+"""A task that has failed this many starts, or this many times in one process, is parked."""
+
+Flag = Literal["running", "projection_failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A generation to be made. `idempotency`: the caller's key and a digest of the input it stands for."""
+
+    id: UUID
+    task_uuid: UUID
+    request: Request
+    expected: int
+    now: datetime
+    deadline: datetime
+    idempotency: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """`created` is False when the idempotency key had made this generation before."""
+
+    id: UUID
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One task, given to a worker. `attempts`: how many starts have picked it up before."""
+
+    number: int
+    generation_id: UUID
+    task: Task
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A task that nobody tries any more until a person says so."""
+
+    number: int
+    generation_id: UUID
+    task: str
+    error: str
+    parked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnclaimedDelivery:
+    """Something delivered that belonged to nothing here. `body` is what came, bounded."""
+
+    number: int
+    generation_id: UUID | None
+    reason: str
+    body: bytes
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What is going on. `tasks` by kind: waiting or being performed."""
+
+    running: int
+    projection_failed: int
+    tasks: Mapping[str, int]
+    parked: int
+    unclaimed: int
+
+
+class Worker(Protocol):
+    """Who does what generations ask for. Any of it may be asked for twice."""
+
+    async def perform(self, assignment: Assignment) -> None:
+        """Do one task and end it, with `done=assignment` on a call or with `finish`.
+
+        An exception, or a return without an end: the task is given again after a backoff, at most `MAX_ATTEMPTS`
+        times, then parked.
+        """
+
+    def ask(self, generation_id: UUID, ask: Ask) -> None:
+        """Put one question to Runware when convenient. Losing it does no harm: the alarm asks again."""
+
+
+class GenerationRuntime(Protocol):
+    """Keeps generations and performs what they ask for.
+
+    *Durable*: when a method returns, what it did survives `kill -9` and loss of power. *Atomic*: a step's new state,
+    the tasks it asks for, and the end of the task that brought it are one transaction. *In order*: steps on one
+    generation run one at a time in order of arrival; different ones share a commit. *Isolated*: a step that raises
+    keeps nothing of itself, harms nobody else's, and its exception comes to its caller. *Never early*: nothing is
+    read, handed to a worker or told to a watcher before its commit. *At least once*: a task is given until it ends.
+    """
+
+    async def create(self, birth: Birth) -> Created:
+        """Make a generation. Raises IdempotencyConflict when its key stands for another input; StateUnavailable."""
+
+    async def call(self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None) -> T:
+        """Run `step`, commit, then return what `reply` read right after it.
+
+        A step that changes nothing and asks for nothing commits nothing. Raises GenerationNotFound, StateUnavailable
+        (it may or may not be kept: call again, steps are idempotent), and whatever `step` raises.
+        """
+
+    async def finish(self, assignment: Assignment) -> None:
+        """End a task that needs no call."""
+
+    async def get_state(self, generation_id: UUID) -> GenerationState:
+        """The last committed state. Raises GenerationNotFound."""
+
+    async def get_request(self, generation_id: UUID) -> Request:
+        """What was asked for. Raises GenerationNotFound."""
+
+    async def changed(self, generation_id: UUID, *, after: int) -> int:
+        """Wait until the committed version is greater than `after`; return it. Raises GenerationNotFound."""
+
+    async def ids(self, *, flag: Flag | None = None, after: UUID | None = None, limit: int = 500) -> Sequence[UUID]:
+        """Generations in order of id, those with `flag` when given."""
+
+    async def keep_unclaimed(self, generation_id: UUID | None, reason: str, body: bytes, now: datetime) -> None:
+        """Keep a delivery that has nowhere to go. Bounded: the oldest make way. A repeat is kept once."""
+
+    async def unclaimed(self, *, limit: int = 100) -> Sequence[UnclaimedDelivery]:
+        """The oldest first."""
+
+    async def forget_unclaimed(self, numbers: Sequence[int]) -> None:
+        """They found a home, or nobody wants them."""
+
+    async def parked(self, *, limit: int = 100) -> Sequence[Parked]:
+        """The oldest first."""
+
+    async def unpark(self, generation_id: UUID | None = None) -> int:
+        """Give parked tasks again; return how many. None means all."""
+
+    async def secret(self, name: str, make: Callable[[], str]) -> str:
+        """The secret kept under `name`, made and kept at the first call."""
+
+    def stats(self) -> Stats:
+        """What is going on, from memory."""
+
+    def start(self, worker: Worker, *, slots: Mapping[TaskKind, int]) -> None:
+        """Begin to hand out tasks, at most `slots` of a kind at once, and to call alarms; what an earlier process
+        left unfinished comes first."""
+
+    async def stop(self, *, grace: float = 10.0) -> None:
+        """Hand out nothing more, let what runs finish for `grace` seconds, cancel the rest, close."""
+
+
+Clock = Callable[[], datetime]

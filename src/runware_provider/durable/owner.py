@@ -1,0 +1,75 @@
+"""Who owns a data directory: one process at a time, told by a lock that ends with its process."""
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+
+from runware_provider.errors import ConfigurationError, DataDirInUse
+
+LOCK = "lock"
+_POLL = 0.05
+
+
+class Owner:
+    """Holds the lock of a data directory. The lock file tells others the owner's pid and where it listens."""
+
+    def __init__(self, data_dir: Path, descriptor: int) -> None:
+        self.data_dir = data_dir
+        self._descriptor = descriptor
+        self.announce(None)
+
+    @classmethod
+    def acquire(cls, data_dir: Path, *, wait: float = 0.0) -> "Owner":
+        """Become the owner, waiting up to `wait` seconds for another to go.
+
+        Raises DataDirInUse, which says who holds it, and ConfigurationError when the folder cannot be used.
+        """
+        try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the data directory {data_dir} cannot be used: {error.strerror}. "
+                "Set RUNWARE_PROVIDER_DATA_DIR to a folder that you may write to"
+            ) from error
+        until = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < until:
+                    time.sleep(_POLL)
+                    continue
+                os.close(descriptor)
+                holder = read_owner(data_dir) or {}
+                raise DataDirInUse(
+                    f"{data_dir} is in use by process {holder.get('pid', 'unknown')}"
+                    f"{' at ' + holder['url'] if holder.get('url') else ''}. Stop it first, or give this one another "
+                    "RUNWARE_PROVIDER_DATA_DIR; several processes on one state need RUNWARE_PROVIDER_STATE_URL="
+                    "postgresql://"
+                ) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return cls(data_dir, descriptor)
+
+    def announce(self, socket: Path | None, url: str | None = None) -> None:
+        """Tell other processes where to speak to this one."""
+        content = json.dumps({"pid": os.getpid(), "socket": str(socket) if socket else None, "url": url}).encode()
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, content, 0)
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+def read_owner(data_dir: Path) -> dict[str, str] | None:
+    """What the present owner announced: `pid`, `socket`, `url`. None when there is none, or it has not yet."""
+    try:
+        return {key: value for key, value in json.loads((data_dir / LOCK).read_bytes()).items() if value is not None}
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,744 @@
+"""One generation's state register.
+
+Rule 1: every rule of counting, healing and ordering is in this file.
+Rule 2: no I/O, no clock, no chance: `now` is an argument, what must happen next is a return value.
+Rule 3: every method may be called twice with the same arguments; the second call changes nothing.
+Rule 4: things only move forward. An output goes pending, error, success; success is final and the first one wins.
+
+A method returns orders: tasks, which are committed with the new state, and what needs no keeping. `version` grows
+with every call that changed something; a call that leaves it alone needs no commit. `alarm_at` says when to call
+`alarm`. The register is bounded: `expected` + 32 results, 16 errors that fill no slot, 16 invalid deliveries,
+8 former addresses an output, 64 timeline entries.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, Self, assert_never
+from uuid import UUID, uuid5
+
+from runware_provider.errors import (
+    ContentRejected,
+    FetchFailed,
+    GenerationError,
+    OutputError,
+    ProjectionFailed,
+    WebhookError,
+    content_rejected,
+    network_error,
+    timeout,
+    validation,
+    webhook_error,
+    worth_trying,
+)
+from runware_provider.register import SCHEMA, DispatchRecord, Happening, OutputRecord, Register
+from runware_provider.schedule import STORE_WINDOW, Policy, backoff, next_ask
+from runware_provider.types import (
+    Accepted,
+    Answer,
+    Ask,
+    Confirmation,
+    Counts,
+    Delivery,
+    Dispatch,
+    DispatchOutcome,
+    ErrorOutput,
+    Fact,
+    Failure,
+    Forget,
+    GenerationState,
+    Invalid,
+    KeepUnclaimed,
+    NotStored,
+    Order,
+    Output,
+    Project,
+    Purge,
+    Refused,
+    Request,
+    Result,
+    Stored,
+    StoreOutput,
+    SuccessOutput,
+    TimelineEntry,
+    Unknown,
+)
+
+EXTRA_RESULTS = 32
+LOOSE_ERRORS = 16
+INVALID_DELIVERIES = 16
+FORMER_URLS = 8
+TIMELINE_ENTRIES = 64
+DISPATCH_CAP = timedelta(minutes=1)
+STORE_CAP = timedelta(minutes=10)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one call did: the orders it gives, whether it changed anything, and whether outputs or status changed."""
+
+    now: datetime
+    orders: list[Order] = field(default_factory=list)
+    changed: bool = False
+    visible: bool = False
+
+
+class Generation:
+    """See the module. `register` is this object's own: nobody else may change it."""
+
+    __slots__ = ("policy", "register")
+
+    def __init__(self, register: Register, policy: Policy) -> None:
+        self.register = register
+        self.policy = policy
+
+    @classmethod
+    def init(
+        cls, *, id: UUID, task_uuid: UUID, expected: int, now: datetime, deadline: datetime, policy: Policy
+    ) -> tuple[Self, list[Order]]:
+        """A new generation, to be committed before Runware hears of it."""
+        register = Register(
+            schema=SCHEMA,
+            id=id,
+            task_uuid=task_uuid,
+            expected=expected,
+            created_at=now,
+            deadline=deadline,
+            dispatch=DispatchRecord("queued", now),
+        )
+        generation = cls(register, policy)
+        turn = _Turn(now, [Dispatch(1)])
+        generation._note(turn, "created")
+        generation._want_projection(turn)
+        return generation, generation._end(turn)
+
+    @property
+    def version(self) -> int:
+        """Grows by one with every call that changed something."""
+        return self.register.version
+
+    # The dispatch
+
+    def record_dispatching(self, attempt: int, now: datetime) -> list[Order]:
+        """Take the lease for one attempt, before its first byte leaves: `dispatch.status` is then `sending`.
+
+        Asked again for an attempt that was already being sent, its process died or lost the answer: the outcome is
+        `unknown`. An attempt that is not due is not granted, and nothing changes.
+        """
+        turn = _Turn(now)
+        dispatch = self.register.dispatch
+        if dispatch.attempt == attempt and dispatch.status == "sending":
+            self._set_dispatch(turn, "unknown", "the process that was sending it died")
+        elif dispatch.attempt == attempt and dispatch.status == "queued" and self.register.deleted_at is None:
+            if now >= self.register.deadline:
+                self._refuse_unsent(turn)
+            else:
+                dispatch.retry_at = None
+                self._set_dispatch(turn, "sending", f"attempt {attempt}")
+        return self._end(turn)
+
+    def record_dispatch(self, attempt: int, outcome: DispatchOutcome, now: datetime) -> list[Order]:
+        """Record how an attempt ended. Acceptance always counts; the rest only for the attempt under way."""
+        turn = _Turn(now)
+        dispatch = self.register.dispatch
+        current = dispatch.attempt == attempt and dispatch.status in {"sending", "unknown"}
+        match outcome:
+            case Accepted(delivery=delivery):
+                if dispatch.status != "refused":
+                    self._accept(turn)
+                self._learn(turn, delivery.facts)
+            case Refused(error=error, retryable=False):
+                # A webhook with an error may have come first; only a result proves that Runware had the task.
+                if (current or dispatch.status == "accepted") and not self._results():
+                    self._refuse(turn, error)
+            case Refused(error=error, retry_after=wish):
+                if current:
+                    if now >= self.register.deadline:
+                        self._refuse(turn, error)
+                    else:
+                        dispatch.error = _dispatch_error(error)
+                        wait = backoff(attempt, cap=DISPATCH_CAP, seed=self.register.id, wish=wish)
+                        dispatch.attempt = attempt + 1
+                        dispatch.retry_at = now + wait
+                        self._set_dispatch(turn, "queued", f"{error.code}; again in {wait.total_seconds():.1f} s")
+            case Unknown(reason=reason):
+                if current and dispatch.status == "sending":
+                    self._set_dispatch(turn, "unknown", reason)
+            case _:
+                assert_never(outcome)
+        return self._end(turn)
+
+    # What Runware tells
+
+    def record_webhook(self, delivery: Delivery, now: datetime) -> list[Order]:
+        """Record one delivery, whatever it holds. Any delivery shows that Runware has the task."""
+        turn = _Turn(now)
+        if self.register.deleted_at is None:
+            if delivery.facts or delivery.processing:
+                self._accept(turn)
+            self._learn(turn, delivery.facts)
+        return self._end(turn)
+
+    def record_response(self, answer: Answer, now: datetime) -> list[Order]:
+        """Record what `getResponse` (and `getTaskDetails`) said.
+
+        A bare `processing` of `getResponse` proves nothing: Runware may say it of a task that it never had. After
+        `patience` of knowing nothing an unknown dispatch is sent again; after the deadline an answer is the verdict.
+        """
+        turn = _Turn(now)
+        register = self.register
+        if register.deleted_at is not None:
+            return self._end(turn)
+        facts = [fact for fact in answer.response.facts if not isinstance(fact, Invalid) and self._is_ours(fact)]
+        details = answer.details or Delivery()
+        recalled = [fact for fact in details.facts if not isinstance(fact, Invalid) and self._is_ours(fact)]
+        if facts or recalled or details.processing:
+            self._accept(turn)
+        self._learn(turn, (*facts, *recalled))
+        if facts and not answer.response.processing and register.over is None:
+            failed = any(isinstance(fact, Failure) and fact.image_uuid is None for fact in facts)
+            register.over = "error" if failed else "results"
+            turn.changed = turn.visible = True
+        if register.dispatch.status == "unknown" and answer.details is not None and now < register.deadline:
+            if answer.asked_at >= register.dispatch.since + self.policy.patience:
+                register.dispatch.attempt += 1
+                self._set_dispatch(turn, "queued", "Runware does not know the task: sent again")
+                turn.orders.append(Dispatch(register.dispatch.attempt))
+        elif self._is_open() and register.over is None and answer.asked_at >= register.deadline:
+            register.timed_out_at = now
+            turn.visible = True
+            self._note(turn, "timeout", f"{self._filled()} of {register.expected}")
+        return self._end(turn)
+
+    # What became of it
+
+    def confirm_outputs(self, confirmations: Iterable[Confirmation], now: datetime) -> list[Order]:
+        """Record images that are kept, and tries that failed. Whoever confirms a stored image first wins."""
+        turn = _Turn(now)
+        for confirmation in confirmations:
+            record = self.register.outputs.get(confirmation.output_id)
+            if record is None or record.status == "success" or self.register.deleted_at is not None:
+                continue
+            match confirmation:
+                case Stored():
+                    record.status, record.stored, record.error = "success", confirmation, None
+                    record.storing, record.retry_at, record.trying_since = False, None, None
+                    record.former_urls = []
+                    turn.visible = True
+                    self._note(turn, "stored", confirmation.key.rpartition("/")[2])
+                case NotStored():
+                    self._not_stored(turn, record, confirmation)
+                case _:
+                    assert_never(confirmation)
+        return self._end(turn)
+
+    def record_projection(self, version: int, now: datetime) -> list[Order]:
+        """The read model has `version`. Asks for the next `Project` when more has happened since."""
+        turn = _Turn(now)
+        projection = self.register.projection
+        if version > projection.done or (projection.error is not None and version >= projection.wanted):
+            projection.done, projection.done_at, projection.error = max(version, projection.done), now, None
+            self._projection_ended(turn, version)
+            if self.register.completed_at is not None and not projection.asked:
+                self._note(turn, "projected")
+        return self._end(turn)
+
+    def set_error(self, error: ProjectionFailed, version: int, now: datetime) -> list[Order]:
+        """The read model refused `version`. Kept beside the outcome until a `replay` succeeds or it is cleared."""
+        turn = _Turn(now)
+        projection = self.register.projection
+        if version > projection.done and (projection.asked or projection.error != error):
+            projection.error = error
+            self._projection_ended(turn, version)
+            self._note(turn, "projection_failed")
+        return self._end(turn)
+
+    def clear_error(self, now: datetime) -> list[Order]:
+        """Clear `projection_failed`, and nothing else: the operator knows that the read model lacks this."""
+        turn = _Turn(now)
+        if self.register.projection.error is not None:
+            self.register.projection.error = None
+            self._note(turn, "cleared")
+        return self._end(turn)
+
+    # What people ask for
+
+    def retry(self, now: datetime) -> list[Order]:
+        """Try every failed output again. Costs nothing: what Runware has made is fetched, nothing is made anew."""
+        turn = _Turn(now)
+        if self.register.deleted_at is not None:
+            return self._end(turn)
+        details = self._filled() < self.register.expected and self.register.dispatch.status in {"accepted", "unknown"}
+        for output_id, record in self.register.outputs.items():
+            if record.status != "error" or record.image_uuid is None or record.storing:
+                continue
+            record.former_urls = []
+            if record.url is None:
+                details = True
+            else:
+                record.attempts, record.trying_since, record.asked = 0, None, False
+                self._store(turn, output_id, record)
+                self._note(turn, "retry")
+        if details:
+            turn.orders.append(Ask(self.register.task_uuid, details=True))
+        return self._end(turn)
+
+    def replay(self, now: datetime) -> list[Order]:
+        """Project again from state, after the read model's trouble has been mended or to build it anew."""
+        turn = _Turn(now)
+        if self.register.purged_at is None and not self.register.projection.asked:
+            self._note(turn, "replay")
+            self._want_projection(turn)
+        return self._end(turn)
+
+    def delete(self, now: datetime) -> list[Order]:
+        """Hide at once; remove the images and the prompt after the time for undoing it."""
+        turn = _Turn(now)
+        if self.register.deleted_at is None:
+            self.register.deleted_at = now
+            self._note(turn, "deleted")
+            self._want_projection(turn)
+        return self._end(turn)
+
+    def undelete(self, now: datetime) -> list[Order]:
+        """Take a delete back, while its purge has not begun. What came meanwhile is asked for."""
+        turn = _Turn(now)
+        register = self.register
+        if register.deleted_at is not None and not register.purging and register.purged_at is None:
+            register.deleted_at = None
+            self._note(turn, "undeleted")
+            self._want_projection(turn)
+            for output_id, record in register.outputs.items():
+                if record.storing:  # its confirm was dropped while deleted
+                    turn.orders.append(StoreOutput(output_id))
+            if register.dispatch.status == "queued":
+                turn.orders.append(Dispatch(register.dispatch.attempt))
+            elif self._is_open():
+                turn.orders.append(Ask(register.task_uuid, details=True))
+        return self._end(turn)
+
+    def record_purge(self, now: datetime) -> list[Order]:
+        """The objects are gone: keep id, `task_uuid` and times only."""
+        turn = _Turn(now)
+        register = self.register
+        if register.deleted_at is not None and register.purged_at is None:
+            register.purged_at = now
+            register.outputs = {}
+            register.timeline = []
+            register.dispatch.error = None
+            register.projection.error = None
+            turn.orders.append(Forget())
+            self._note(turn, "purged")
+        return self._end(turn)
+
+    # Time
+
+    def alarm_at(self, now: datetime) -> datetime | None:
+        """When `alarm` is to be called next; None when nothing is awaited."""
+        return min(self._wishes(now), default=None)
+
+    def alarm(self, now: datetime) -> list[Order]:
+        """Do what is due."""
+        turn = _Turn(now)
+        register, dispatch = self.register, self.register.dispatch
+        if register.deleted_at is not None:
+            if now >= register.deleted_at + self.policy.undo and not register.purging and register.purged_at is None:
+                register.purging = turn.changed = True
+                turn.orders.append(Purge())
+            return self._end(turn)
+        if dispatch.status == "queued" and now >= register.deadline:
+            self._refuse_unsent(turn)
+        elif dispatch.status == "queued" and dispatch.retry_at is not None and now >= dispatch.retry_at:
+            dispatch.retry_at = None
+            turn.changed = True
+            turn.orders.append(Dispatch(dispatch.attempt))
+        elif dispatch.status == "sending" and now >= dispatch.since + self.policy.patience:
+            self._set_dispatch(turn, "unknown", "its sender has not been heard of")
+        for output_id, record in register.outputs.items():
+            if record.retry_at is not None and now >= record.retry_at and not record.storing:
+                self._store(turn, output_id, record)
+        if self._awaits_answer():
+            turn.orders.append(Ask(register.task_uuid, details=dispatch.status == "unknown" or now > register.deadline))
+        return self._end(turn)
+
+    def _wishes(self, now: datetime) -> Iterator[datetime]:
+        register, dispatch = self.register, self.register.dispatch
+        if register.deleted_at is not None:
+            if not register.purging and register.purged_at is None:
+                yield register.deleted_at + self.policy.undo
+            return
+        if dispatch.status == "queued":
+            yield register.deadline
+            if dispatch.retry_at is not None:
+                yield dispatch.retry_at
+        elif dispatch.status == "sending":
+            yield dispatch.since + self.policy.patience
+        for record in register.outputs.values():
+            if record.retry_at is not None:
+                yield record.retry_at
+        if self._awaits_answer():
+            ask_at = next_ask(
+                now,
+                since=dispatch.since,
+                deadline=register.deadline,
+                policy=self.policy,
+                unknown=dispatch.status == "unknown",
+                told=register.timed_out_at is not None or register.over is not None,
+            )
+            if ask_at is not None:
+                yield ask_at
+
+    # Reading
+
+    def get_state(self, request: Request) -> GenerationState:
+        """Everything there is to know, with the slots that stay empty filled by the task's own error."""
+        register, projection = self.register, self.register.projection
+        outputs = self._outputs()
+        prompt_free = register.purged_at is not None
+        stored = sum(isinstance(output, SuccessOutput) for output in outputs)
+        failed = self._slots_failed()
+        model = request.input.get("model")
+        return GenerationState(
+            id=register.id,
+            task_uuid=register.task_uuid,
+            version=register.version,
+            status="running" if register.completed_at is None else "completed" if stored else "failed",
+            dispatch=register.dispatch.status,
+            counts=Counts(
+                expected=register.expected,
+                stored=stored,
+                failed=failed,
+                missing=max(0, register.expected - stored - failed),
+            ),
+            model=model if isinstance(model, str) and not prompt_free else None,
+            input={} if prompt_free else request.input,
+            metadata={} if prompt_free else request.metadata,
+            outputs=outputs,
+            error=self._error(),
+            projection_error=projection.error,
+            created_at=register.created_at,
+            dispatched_at=register.dispatch.accepted_at,
+            completed_at=register.completed_at,
+            projected_at=projection.done_at if projection.done >= projection.wanted else None,
+            deleted_at=register.deleted_at,
+            deadline=register.deadline,
+            settled=register.completed_at is not None and not projection.asked,
+            timeline=[TimelineEntry(at=entry.at, event=entry.event, note=entry.note) for entry in register.timeline],
+        )
+
+    def _outputs(self) -> list[Output]:
+        outputs: list[Output] = []
+        for output_id, record in self.register.outputs.items():
+            if record.status == "success" and record.stored is not None:
+                item = record.item if isinstance(record.item, dict) else {}
+                outputs.append(
+                    SuccessOutput(
+                        id=output_id,
+                        key=record.stored.key,
+                        content_type=record.stored.content_type,
+                        size_bytes=record.stored.size_bytes,
+                        sha256=record.stored.sha256,
+                        width=record.stored.width,
+                        height=record.stored.height,
+                        seed=_seed(item),
+                        cost_micros=_cost_micros(item),
+                        image_uuid=record.image_uuid or "",
+                        item=record.item,
+                        created_at=record.created_at,
+                    )
+                )
+            elif record.status == "error" and record.error is not None:
+                outputs.append(
+                    ErrorOutput(id=output_id, error=record.error, raw=record.item, created_at=record.created_at)
+                )
+        verdict = self._task_error()
+        if verdict is not None and self.register.completed_at is not None:
+            outputs += [
+                ErrorOutput(
+                    id=uuid5(self.register.id, f"slot/{slot}"), error=verdict, created_at=self.register.completed_at
+                )
+                for slot in range(self._filled(), self.register.expected)
+            ]
+        return outputs
+
+    def _error(self) -> GenerationError | None:
+        register = self.register
+        if register.dispatch.status == "refused":
+            return register.dispatch.error
+        if register.timed_out_at is not None and register.over is None and self._filled() < register.expected:
+            return timeout(self._filled(), register.expected)
+        return register.projection.error
+
+    # Counting
+
+    def _results(self) -> list[OutputRecord]:
+        """Results that Runware gave, as opposed to errors."""
+        return [
+            record for record in self.register.outputs.values() if record.image_uuid and not _is_runwares(record.error)
+        ]
+
+    def _filled(self) -> int:
+        return sum(record.image_uuid is not None for record in self.register.outputs.values())
+
+    def _slots_failed(self) -> int:
+        failed = sum(record.image_uuid is not None and record.status == "error" for record in self._records())
+        empty = self.register.expected - self._filled()
+        if self.register.completed_at is not None and self._task_error() is not None:
+            failed += max(0, empty)
+        return failed
+
+    def _records(self) -> Iterable[OutputRecord]:
+        return self.register.outputs.values()
+
+    def _task_error(self) -> WebhookError | None:
+        """The error of Runware's for the task as a whole: the first by code, whichever came first."""
+        loose = [
+            record.error
+            for record in self._records()
+            if record.image_uuid is None and isinstance(record.error, WebhookError)
+        ]
+        return min(loose, key=_rank, default=None)
+
+    def _is_open(self) -> bool:
+        """Some slot is empty and nobody has said that it stays so."""
+        register = self.register
+        return (
+            register.dispatch.status in {"accepted", "unknown"}
+            and register.timed_out_at is None
+            and register.over is None
+            and self._filled() < register.expected
+        )
+
+    def _awaits_answer(self) -> bool:
+        """Whether asking Runware could still bring something. Only its own error says that nothing will come."""
+        register = self.register
+        return (
+            register.dispatch.status in {"accepted", "unknown"}
+            and register.over != "error"
+            and self._filled() < register.expected
+        )
+
+    # Learning
+
+    def _is_ours(self, fact: Result | Failure) -> bool:
+        return fact.task_uuid is None or fact.task_uuid.lower() == str(self.register.task_uuid)
+
+    def _learn(self, turn: _Turn, facts: Iterable[Fact]) -> None:
+        for fact in facts:
+            if isinstance(fact, Invalid):
+                self._learn_invalid(turn, fact)
+            elif not self._is_ours(fact):
+                raw = fact.item if isinstance(fact, Result) else fact.raw
+                turn.orders.append(KeepUnclaimed("foreign_task", json.dumps(raw).encode()))
+            elif isinstance(fact, Result):
+                self._learn_result(turn, fact)
+            else:
+                self._learn_failure(turn, fact)
+
+    def _output_id(self, name: str) -> UUID:
+        return uuid5(self.register.id, f"{self.register.task_uuid}/{name}")
+
+    def _learn_result(self, turn: _Turn, fact: Result) -> None:
+        if self.register.dispatch.status == "refused":
+            self._accept(turn)
+        output_id = self._output_id(fact.image_uuid)
+        record = self.register.outputs.get(output_id)
+        if record is None:
+            if self._filled() >= self.register.expected + EXTRA_RESULTS:
+                turn.orders.append(KeepUnclaimed("too_many_results", json.dumps(fact.item).encode()))
+                return
+            record = OutputRecord("pending", turn.now, image_uuid=fact.image_uuid, url=fact.url, item=fact.item)
+            self.register.outputs[output_id] = record
+            self._note(turn, "delivered", fact.image_uuid[:36])
+            if fact.url is not None:
+                self._store(turn, output_id, record)
+            else:
+                record.status = "error"
+                record.error = content_rejected("no_image", "Runware gave a result without imageURL")
+                turn.visible = True
+        elif record.status != "success" and fact.url is not None and self._is_news(record, fact.url):
+            if record.url is not None:
+                record.former_urls.append(record.url)
+            record.url, record.item = fact.url, fact.item
+            record.attempts, record.trying_since, record.asked = 0, None, False
+            turn.changed = True
+            if not record.storing:
+                self._store(turn, output_id, record)
+
+    def _is_news(self, record: OutputRecord, url: str) -> bool:
+        return url != record.url and url not in record.former_urls and len(record.former_urls) < FORMER_URLS
+
+    def _learn_failure(self, turn: _Turn, fact: Failure) -> None:
+        output_id = self._output_id(fact.image_uuid or f"error/{fact.code}")
+        error = webhook_error([fact.raw])
+        record = self.register.outputs.get(output_id)
+        if record is None:
+            if fact.image_uuid is None:
+                if self._loose(WebhookError) >= LOOSE_ERRORS:
+                    return
+                self._ask_now(turn)
+            elif self._filled() >= self.register.expected + EXTRA_RESULTS:
+                return
+            record = OutputRecord("error", turn.now, image_uuid=fact.image_uuid, error=error, item=fact.raw)
+            self.register.outputs[output_id] = record
+            turn.visible = True
+            self._note(turn, "error", fact.code[:100])
+        elif record.status == "error" and record.url is None and _preferred(error, record.error):
+            # Two accounts of one failure: the same one is shown whichever came first.
+            record.error, record.item = error, fact.raw
+            turn.changed = turn.visible = True
+
+    def _learn_invalid(self, turn: _Turn, fact: Invalid) -> None:
+        output_id = self._output_id(f"invalid/{fact.digest}")
+        if output_id in self.register.outputs or self._loose(None) >= INVALID_DELIVERIES:
+            return
+        self.register.outputs[output_id] = OutputRecord("error", turn.now, error=validation(fact.issues, fact.raw))
+        turn.visible = True
+        self._note(turn, "invalid")
+        self._ask_now(turn)
+
+    def _loose(self, kind: type[WebhookError] | None) -> int:
+        """How many errors fill no slot: Runware's own, or (None) those that did not validate."""
+        loose = [record.error for record in self._records() if record.image_uuid is None]
+        return sum(isinstance(error, WebhookError) == (kind is WebhookError) for error in loose)
+
+    def _ask_now(self, turn: _Turn) -> None:
+        if self._awaits_answer():
+            turn.orders.append(Ask(self.register.task_uuid, details=False))
+
+    # Moving
+
+    def _accept(self, turn: _Turn) -> None:
+        dispatch = self.register.dispatch
+        if dispatch.status != "accepted":
+            dispatch.retry_at = dispatch.error = None
+            dispatch.accepted_at = turn.now
+            self._set_dispatch(turn, "accepted")
+
+    def _refuse(self, turn: _Turn, error: GenerationError) -> None:
+        self.register.dispatch.error = _dispatch_error(error)
+        self.register.dispatch.retry_at = None
+        self._set_dispatch(turn, "refused", error.code)
+        turn.visible = True
+
+    def _refuse_unsent(self, turn: _Turn) -> None:
+        dispatch = self.register.dispatch
+        self._refuse(
+            turn, dispatch.error or network_error("it was not sent before its deadline", attempts=dispatch.attempt - 1)
+        )
+
+    def _set_dispatch(self, turn: _Turn, status: Any, note: str | None = None) -> None:
+        self.register.dispatch.status = status
+        self.register.dispatch.since = turn.now
+        self._note(turn, "dispatching" if status == "sending" else status, note)
+
+    def _store(self, turn: _Turn, output_id: UUID, record: OutputRecord) -> None:
+        record.storing, record.retry_at = True, None
+        turn.changed = True
+        turn.orders.append(StoreOutput(output_id))
+
+    def _not_stored(self, turn: _Turn, record: OutputRecord, failed: NotStored) -> None:
+        if not record.storing:
+            return
+        record.storing = False
+        turn.changed = True
+        if failed.url != record.url:  # a fresh address came while the old one was tried
+            self._store(turn, failed.output_id, record)
+            return
+        record.attempts += 1
+        record.trying_since = record.trying_since or turn.now
+        worth = worth_trying(failed.error)
+        window = {"no": timedelta(0), "briefly": self.policy.store_patience, "long": STORE_WINDOW}[worth]
+        wait = backoff(record.attempts, cap=STORE_CAP, seed=failed.output_id, wish=failed.retry_after)
+        if turn.now + wait <= record.trying_since + window:
+            record.retry_at = turn.now + wait
+        patience_is_over = turn.now >= record.trying_since + self.policy.store_patience
+        if record.retry_at is None or patience_is_over or record.status == "error":
+            if record.error != failed.error:
+                turn.visible = True
+            if record.status == "pending":
+                self._note(turn, "error", failed.error.code)
+            record.status, record.error = "error", failed.error
+        if isinstance(failed.error, FetchFailed) and failed.error.status in {403, 404, 410} and not record.asked:
+            record.asked = True
+            turn.orders.append(Ask(self.register.task_uuid, details=True))
+
+    # Projecting and ending a call
+
+    def _want_projection(self, turn: _Turn) -> None:
+        projection = self.register.projection
+        projection.wanted = self.register.version + 1
+        turn.changed = True
+        if not projection.asked:
+            projection.asked = True
+            turn.orders.append(Project())
+
+    def _projection_ended(self, turn: _Turn, version: int) -> None:
+        projection = self.register.projection
+        projection.asked = False
+        turn.changed = True
+        if projection.wanted > version:
+            projection.asked = True
+            turn.orders.append(Project())
+
+    def _note(self, turn: _Turn, event: str, note: str | None = None) -> None:
+        turn.changed = True
+        if len(self.register.timeline) < TIMELINE_ENTRIES:
+            self.register.timeline.append(Happening(turn.now, event, note))
+
+    def _end(self, turn: _Turn) -> list[Order]:
+        register = self.register
+        complete = (
+            self._filled() >= register.expected
+            or register.over is not None
+            or register.dispatch.status == "refused"
+            or register.timed_out_at is not None
+        ) and all(record.status != "pending" for record in self._records())
+        if complete and register.completed_at is None and register.purged_at is None:
+            register.completed_at = turn.now
+            self._note(turn, "completed")
+            turn.visible = True
+        if turn.visible:
+            turn.changed = True
+            if register.completed_at is not None:
+                self._want_projection(turn)
+        if turn.changed:
+            register.version += 1
+        return turn.orders
+
+
+def _dispatch_error(error: GenerationError) -> Any:
+    return error
+
+
+def _is_runwares(error: OutputError | None) -> bool:
+    return isinstance(error, WebhookError)
+
+
+def _rank(error: WebhookError) -> str:
+    return json.dumps(error.errors, sort_keys=True)
+
+
+def _preferred(new: WebhookError, old: OutputError | None) -> bool:
+    """Whether `new` is shown rather than `old`: Runware's words before our own, then the first in order of text."""
+    if isinstance(old, WebhookError):
+        return _rank(new) < _rank(old)
+    return isinstance(old, ContentRejected)
+
+
+def _seed(item: dict[str, Any]) -> int | None:
+    seed = item.get("seed")
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+
+
+def _cost_micros(item: dict[str, Any]) -> int | None:
+    cost = item.get("cost")
+    if not isinstance(cost, int | float) or isinstance(cost, bool):
+        return None
+    try:
+        micros = int((Decimal(str(cost)) * 1_000_000).to_integral_value())
+    except (InvalidOperation, OverflowError, ValueError):
+        return None
+    return micros if 0 <= micros < 10**15 else None

@@ -1,0 +1,213 @@
+"""What tasks do: dispatch, store an output, project, purge; and the questions that alarms put to Runware.
+
+Any of it may run twice, or die at any point: each ends in one call that commits its outcome together with its end.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+from uuid import UUID
+
+from runware_provider.artifacts import Artifacts, NotKept
+from runware_provider.durable import Assignment, Clock, GenerationRuntime
+from runware_provider.errors import (
+    ConfigurationError,
+    GenerationNotFound,
+    RunwareRefused,
+    RunwareUnavailable,
+    StateUnavailable,
+)
+from runware_provider.logs import get_logger
+from runware_provider.projection import ProjectionWriter
+from runware_provider.runware import ASK_BATCH, RunwareClient, inference_task
+from runware_provider.stub import GenerationStub
+from runware_provider.types import Answer, Ask, Dispatch, DispatchOutcome, NotStored, Project, Purge, StoreOutput
+
+log = get_logger()
+
+MAX_QUESTIONS = 20_000
+"""Questions that wait; further ones are dropped, and the alarms ask them again."""
+
+ASKING_AT_ONCE = 4
+GATHERING = 0.02
+"""Seconds that questions gather before a body goes out with them."""
+
+
+class Ports(Protocol):
+    """What the processing works with."""
+
+    @property
+    def runtime(self) -> GenerationRuntime: ...
+    @property
+    def artifacts(self) -> Artifacts: ...
+    @property
+    def projection_writer(self) -> ProjectionWriter: ...
+    @property
+    def runware_client(self) -> RunwareClient | None: ...
+    @property
+    def clock(self) -> Clock: ...
+
+
+class Processing:
+    """The worker. `webhook_url` makes the address that Runware is given for one generation, None when polling."""
+
+    def __init__(self, ports: Ports, webhook_url: Callable[[UUID], str | None]) -> None:
+        self._ports = ports
+        self._webhook_url = webhook_url
+        self._asker = Asker(ports)
+
+    async def perform(self, assignment: Assignment) -> None:
+        """See `Worker.perform`."""
+        stub = GenerationStub(self._ports.runtime, assignment.generation_id, self._ports.clock)
+        try:
+            match assignment.task:
+                case Dispatch(attempt=attempt):
+                    await self._dispatch(stub, attempt, assignment)
+                case StoreOutput(output_id=output_id):
+                    await self._store(stub, output_id, assignment)
+                case Project():
+                    await self._project(stub, assignment)
+                case Purge():
+                    await self._ports.artifacts.purge(stub.id)
+                    await stub.record_purge(done=assignment)
+                case _:
+                    assert_never(assignment.task)
+        except GenerationNotFound:
+            await self._ports.runtime.finish(assignment)
+
+    def ask(self, generation_id: UUID, ask: Ask) -> None:
+        """See `Worker.ask`."""
+        if self._ports.runware_client is not None:
+            self._asker.put(generation_id, ask)
+
+    async def close(self) -> None:
+        """Ask nothing more."""
+        await self._asker.close()
+
+    async def _dispatch(self, stub: GenerationStub, attempt: int, assignment: Assignment) -> None:
+        client = self._ports.runware_client
+        if client is None:
+            raise ConfigurationError("RUNWARE_API_KEY is not set")
+        if not await stub.record_dispatching(attempt):
+            await self._ports.runtime.finish(assignment)
+            return
+        state, request = await stub.get_state(), await stub.get_request()
+        task = inference_task(request.input, state.task_uuid, self._webhook_url(stub.id))
+        outcome = await client.dispatch(task, attempt)
+        await self._keep_outcome(stub, attempt, outcome, assignment)
+
+    async def _keep_outcome(
+        self, stub: GenerationStub, attempt: int, outcome: DispatchOutcome, assignment: Assignment
+    ) -> None:
+        """Commit what came of an attempt. Worth a few tries: without it the outcome would have to be found out."""
+        for pause in (0.1, 0.5, 2.0, 5.0):
+            try:
+                return await stub.record_dispatch(attempt, outcome, done=assignment)
+            except StateUnavailable:
+                await asyncio.sleep(pause)
+        return await stub.record_dispatch(attempt, outcome, done=assignment)
+
+    async def _store(self, stub: GenerationStub, output_id: UUID, assignment: Assignment) -> None:
+        wanted = await stub.to_store(output_id)
+        if wanted.url is None:
+            await self._ports.runtime.finish(assignment)
+            return
+        artifacts = self._ports.artifacts
+        try:
+            stored = await artifacts.keep(stub.id, output_id, wanted.url, attempt=wanted.attempt)
+        except NotKept as failure:
+            not_stored = NotStored(output_id, wanted.url, failure.error, failure.retry_after)
+            await stub.confirm_outputs([not_stored], done=assignment)
+            return
+        try:
+            kept = await stub.confirm_outputs([stored], done=assignment)
+        except GenerationNotFound:
+            await artifacts.delete(stored.key)
+            raise
+        if stored.key not in kept:  # another confirmed first with other bytes, or the generation was deleted meanwhile
+            await artifacts.delete(stored.key)
+
+    async def _project(self, stub: GenerationStub, assignment: Assignment) -> None:
+        state = await stub.get_state()
+        error = await self._ports.projection_writer.project(state)
+        if error is None:
+            await stub.record_projection(state.version, done=assignment)
+        else:
+            log.error("projection_failed", id=str(stub.id), reason=error.message[:300])
+            await stub.set_error(error, state.version, done=assignment)
+
+
+@dataclass(slots=True)
+class _Question:
+    generation_id: UUID
+    ask: Ask
+
+
+class Asker:
+    """Gathers questions into bodies of up to 50 ids, a few bodies at once, and records what the answers teach.
+
+    One question a generation waits at a time; a later one that wants details too adds them.
+    """
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._waiting: dict[UUID, _Question] = {}
+        self._under_way: set[UUID] = set()
+        self._slots = asyncio.Semaphore(ASKING_AT_ONCE)
+        self._pump: asyncio.Task[None] | None = None
+        self._bodies: set[asyncio.Task[None]] = set()
+
+    def put(self, generation_id: UUID, ask: Ask) -> None:
+        """Ask this when convenient."""
+        known = self._waiting.get(generation_id)
+        if known is not None:
+            if ask.details and not known.ask.details:
+                known.ask = ask
+            return
+        if len(self._waiting) >= MAX_QUESTIONS or (generation_id in self._under_way and not ask.details):
+            return
+        self._waiting[generation_id] = _Question(generation_id, ask)
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.get_running_loop().create_task(self._work(), name="asker")
+
+    async def close(self) -> None:
+        """Ask nothing more; what is under way is dropped, for the alarms ask again."""
+        tasks = [task for task in (self._pump, *self._bodies) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _work(self) -> None:
+        await asyncio.sleep(GATHERING)
+        while self._waiting:
+            await self._slots.acquire()
+            batch = [self._waiting.pop(key) for key in list(self._waiting)[:ASK_BATCH]]
+            self._under_way.update(question.generation_id for question in batch)
+            body = asyncio.get_running_loop().create_task(self._ask(batch), name="ask")
+            self._bodies.add(body)
+            body.add_done_callback(self._bodies.discard)
+
+    async def _ask(self, batch: list[_Question]) -> None:
+        try:
+            client = self._ports.runware_client
+            answers = await client.ask([question.ask for question in batch]) if client else {}
+            async with asyncio.TaskGroup() as group:
+                for question in batch:
+                    answer = answers.get(question.ask.task_uuid)
+                    if answer is not None:
+                        group.create_task(self._record(question.generation_id, answer))
+        except (RunwareUnavailable, RunwareRefused) as error:
+            log.warning("runware_not_answering", ids=len(batch), reason=str(error)[:300])
+        except ExceptionGroup as errors:
+            log.warning("answer_not_recorded", reason=str(errors.exceptions[0])[:300])
+        finally:
+            self._under_way.difference_update(question.generation_id for question in batch)
+            self._slots.release()
+
+    async def _record(self, generation_id: UUID, answer: Answer) -> None:
+        try:
+            await GenerationStub(self._ports.runtime, generation_id, self._ports.clock).record_response(answer)
+        except GenerationNotFound:
+            return

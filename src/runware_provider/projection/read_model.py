@@ -1,0 +1,127 @@
+"""The read model's door: write states, list and get summaries."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from runware_provider.errors import ConfigurationError, ProjectionFailed, projection_failed
+from runware_provider.projection.batches import cut, encoded, prepare, statements
+from runware_provider.projection.migrate import bring_to_head, require_head
+from runware_provider.projection.rows import Rows
+from runware_provider.projection.target import Rejected, Target, open_target
+from runware_provider.types import GenerationState, GenerationSummary, ListArgs, Page
+
+Outcomes = list[ProjectionFailed | None]
+Summaries = list[GenerationSummary]
+
+
+class Projection:
+    """What is known of all generations, in the team's database.
+
+    What it promises: a row never goes back to an older version; a deleted generation never comes back by one; rows and
+    images of one generation are written together; no content can make a write fail; what was written is durable.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        # Making rows takes more time than writing them; in a thread it delays no webhook.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="projection-rows")
+
+    @classmethod
+    async def open(cls, url: str, *, migrate: bool) -> "Projection":
+        """Open the read model at `url` (`sqlite:///absolute/path/of/file.db`).
+
+        With `migrate`, make it or bring its schema up to date first. Raises ConfigurationError, with the remedy, for a
+        URL that cannot be used and a schema that is missing or too old (unless `migrate`) or too new (always, and
+        untouched).
+        """
+        target = await open_target(url, create=migrate)
+        try:
+            await (bring_to_head(target) if migrate else require_head(target))
+            # Imports SQLAlchemy and compiles: better now than under the first write.
+            await asyncio.to_thread(prepare, target.dialect)
+        except BaseException:
+            await target.aclose()
+            raise
+        return cls(target)
+
+    async def write(self, states: Sequence[GenerationState]) -> Outcomes:
+        """Write `states` in one transaction; the answer has one entry for each, in their order.
+
+        Of several versions of one generation only the newest is written, and its outcome is that of all. A row takes a
+        write only when its own version is not newer; that is success too. When the database refuses the batch, each
+        generation is written alone, so that only those refused again fail, with the database's own message.
+
+        Raises ProjectionUnavailable when the database cannot be reached or is busy: nothing is kept then, or some when
+        it happened while writing alone; a repeat is harmless.
+        """
+        newest: dict[UUID, GenerationState] = {}
+        for state in states:
+            known = newest.get(state.id)
+            if known is None or state.version >= known.version:
+                newest[state.id] = state
+        encode = asyncio.get_running_loop().run_in_executor
+        rows, failures = await encode(self._thread, encoded, newest.values())
+        for batch in cut(rows, self._target.parameter_bytes):
+            await self._write_batch(batch, failures)
+        return [failures.get(state.id) for state in states]
+
+    async def list(self, args: ListArgs) -> Page:
+        """A page, newest first (`created_at`, then id); deleted generations are not shown.
+
+        `created_after` and `created_before` exclude the moment itself; a time without zone is UTC. A cursor is a place
+        in the order, not a snapshot: what is created later comes before it and shifts nothing. Raises InvalidArgs for a
+        bad cursor, ConfigurationError when the tables are not as they should be, ProjectionUnavailable.
+        """
+        from runware_provider.projection.pages import encode_cursor, page_parameters
+        from runware_provider.projection.queries import page
+
+        shape, values = page_parameters(args)
+        statement = page(shape, self._target.dialect)
+        items = await self._read(statement.sql, statement.parameters(values))
+        shown = items[: args.limit]
+        return Page(items=shown, next_cursor=encode_cursor(shown[-1]) if len(items) > args.limit else None)
+
+    async def get(self, generation_id: UUID) -> GenerationSummary | None:
+        """One summary; None when the read model has not got it (yet), or it is deleted. Raises as `list`."""
+        from runware_provider.projection.queries import one
+
+        statement = one(self._target.dialect)
+        found = await self._read(statement.sql, statement.parameters({"id": str(generation_id)}))
+        return found[0] if found else None
+
+    async def aclose(self) -> None:
+        """Close the database, after what is being written."""
+        self._thread.shutdown(wait=False)
+        await self._target.aclose()
+
+    async def _write_batch(self, batch: Sequence[Rows], failures: dict[UUID, ProjectionFailed]) -> None:
+        try:
+            await self._target.write(statements(batch, self._target))
+        except Rejected as rejected:
+            if len(batch) == 1:
+                failures[batch[0].id] = projection_failed(str(rejected))
+                return
+            for rows in batch:
+                await self._write_batch([rows], failures)
+
+    async def _read(self, sql: str, parameters: Sequence[str | int]) -> Summaries:
+        from runware_provider.projection.pages import summaries
+
+        with _readable():
+            return summaries(await self._target.read(sql, parameters))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What a person must mend in the tables, said as such."""
+    try:
+        yield
+    except (Rejected, ValidationError) as error:
+        raise ConfigurationError(
+            f"The read model cannot be read: {error}. Mend its tables, or let `rebuild-projection` make them anew."
+        ) from error

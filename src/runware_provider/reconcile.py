@@ -1,0 +1,109 @@
+"""Ask Runware now, instead of when the alarms would, and give again what was delivered to nobody."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from runware_provider.context import Context
+from runware_provider.durable import Flag
+from runware_provider.errors import GenerationNotFound
+from runware_provider.runware import ASK_BATCH
+from runware_provider.schemas import parse_delivery
+from runware_provider.stub import get_generation_stub
+from runware_provider.types import Ask
+
+
+class ReconcileArgs(BaseModel):
+    """`generation_id`: only this one, running or not. `unclaimed`: give unclaimed deliveries again as well."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generation_id: UUID | None = None
+    unclaimed: bool = False
+
+
+class Reconciled(BaseModel):
+    """How many generations were asked about, how many of them that changed, and what became of the unclaimed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    asked: int = 0
+    answered: int = 0
+    changed: int = 0
+    claimed: int = 0
+    still_unclaimed: int = 0
+
+
+class ReplayArgs(BaseModel):
+    """`generation_id`: this one; `all_failed`: every one whose projection failed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generation_id: UUID | None = None
+    all_failed: bool = False
+
+
+async def reconcile(ctx: Context, args: ReconcileArgs) -> Reconciled:
+    """Put `getResponse` and `getTaskDetails` for what is running and record the answers. Costs nothing.
+
+    Raises RunwareUnavailable, RunwareRefused, GenerationNotFound.
+    """
+    asked = answered = changed = 0
+    ids = [args.generation_id] if args.generation_id is not None else [each async for each in _ids(ctx, "running")]
+    for batch in _batches(ids):
+        stubs = [get_generation_stub(ctx, each) for each in batch]
+        states = {state.task_uuid: state for state in [await stub.get_state() for stub in stubs]}
+        answers = await ctx.runware.ask([Ask(task_uuid, details=True) for task_uuid in states])
+        asked += len(states)
+        for task_uuid, answer in answers.items():
+            answered += 1
+            stub = get_generation_stub(ctx, states[task_uuid].id)
+            await stub.record_response(answer)
+            changed += (await stub.get_state()).version != states[task_uuid].version
+    claimed = await _claim(ctx) if args.unclaimed else 0
+    return Reconciled(
+        asked=asked,
+        answered=answered,
+        changed=changed,
+        claimed=claimed,
+        still_unclaimed=ctx.runtime.stats().unclaimed,
+    )
+
+
+async def replay(ctx: Context, args: ReplayArgs) -> int:
+    """Project again from state; returns how many were asked for. Raises GenerationNotFound."""
+    if args.generation_id is not None:
+        await get_generation_stub(ctx, args.generation_id).tell("replay")
+        return 1
+    count = 0
+    async for generation_id in _ids(ctx, "projection_failed"):
+        await get_generation_stub(ctx, generation_id).tell("replay")
+        count += 1
+    return count
+
+
+async def _claim(ctx: Context) -> int:
+    claimed: list[int] = []
+    for delivery in await ctx.runtime.unclaimed(limit=10_000):
+        if delivery.generation_id is None or delivery.reason in {"foreign_task", "too_many_results"}:
+            continue
+        try:
+            await get_generation_stub(ctx, delivery.generation_id).record_webhook(parse_delivery(delivery.body))
+        except GenerationNotFound:
+            continue
+        claimed.append(delivery.number)
+    await ctx.runtime.forget_unclaimed(claimed)
+    return len(claimed)
+
+
+async def _ids(ctx: Context, flag: Flag) -> AsyncIterator[UUID]:
+    after: UUID | None = None
+    while page := await ctx.runtime.ids(flag=flag, after=after):
+        for generation_id in page:
+            yield generation_id
+        after = page[-1]
+
+
+def _batches(ids: list[UUID]) -> list[list[UUID]]:
+    return [ids[start : start + ASK_BATCH] for start in range(0, len(ids), ASK_BATCH)]

@@ -1,0 +1,150 @@
+"""The service as a process: the HTTP server on TCP, the same API on the owner's socket, and a clean end."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from runware_provider.api import create_app, guarded
+from runware_provider.context import Context
+from runware_provider.errors import ConfigurationError
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds. With Python's 5 ms a thread that comes back from the disk waits too long for a busy loop."""
+
+SOCKET = "api.sock"
+SOCKET_PATH_LIMIT = 100
+"""Characters that a Unix socket's path may have on every system."""
+
+SHUTDOWN_WAIT = 2
+"""Seconds that open connections get at a stop."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn as a part: others handle signals, and a start or stop is noticed at once, without a poll."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+        self._end = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def main_loop(self) -> None:
+        self.listening.set()
+        await self._end.wait()
+
+    def end(self) -> None:
+        """Stop accepting; `serve` returns when open connections are done, or their time is up."""
+        self.should_exit = True
+        self._end.set()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. Raises ConfigurationError that names the remedy."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}: {error}. Give another --host") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror}. Give another --port, or stop what listens there"
+        ) from error
+    return listener
+
+
+@asynccontextmanager
+async def serving(ctx: Context, listener: socket.socket | None) -> AsyncIterator[ASGIApp]:
+    """Serve `ctx` on `listener`, behind its guard, and on the owner's socket, until the block ends."""
+    app = create_app(ctx)
+    servers: list[tuple[_Server, socket.socket]] = []
+    with _owners_socket(ctx.settings.data_dir) as (path, local):
+        servers.append((_server(guarded(ctx, app, trusted=True)), local))
+        if listener is not None:
+            servers.append((_server(guarded(ctx, app)), listener))
+        async with asyncio.TaskGroup() as group:
+            for server, each in servers:
+                group.create_task(server.serve(sockets=[each]))
+            try:
+                for server, _ in servers:
+                    await server.listening.wait()
+                ctx.owner.announce(path, f"http://{_address(listener)}" if listener else None)
+                yield app
+            finally:
+                ctx.owner.announce(None)
+                for server, _ in servers:
+                    server.end()
+
+
+async def until_stopped() -> None:
+    """Wait for SIGTERM or SIGINT; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: os._exit(130) if stopped.is_set() else stopped.set())
+    await stopped.wait()
+
+
+def tune() -> None:
+    """Settings of the interpreter for a process that is a service."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+
+
+def _server(app: ASGIApp) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_WAIT,
+            timeout_keep_alive=30,
+            limit_concurrency=10_000,
+            ws="none",
+        )
+    )
+
+
+@contextmanager
+def _owners_socket(data_dir: Path) -> Iterator[tuple[Path, socket.socket]]:
+    """A Unix socket that only this user can open, inside the data directory when its path is short enough."""
+    with tempfile.TemporaryDirectory(prefix="runware-provider-") as other:
+        path = data_dir.absolute() / SOCKET
+        if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+            path = Path(other) / SOCKET
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            before = os.umask(0o177)
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(before)
+            listener.listen(128)
+            yield path, listener
+        finally:
+            listener.close()
+            path.unlink(missing_ok=True)
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

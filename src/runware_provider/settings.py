@@ -1,0 +1,213 @@
+"""Every setting, from the environment or from `runware-provider.toml` in the working directory.
+
+The environment wins. Names carry the prefix `RUNWARE_PROVIDER_`, but for `RUNWARE_API_KEY`; in the file they stand in
+lower case without it. A name that is not known stops the start.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from runware_provider.errors import ConfigurationError
+
+PREFIX = "RUNWARE_PROVIDER_"
+CONFIG_FILE = Path("runware-provider.toml")
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("must be a time such as 90s, 15m or 24h")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+
+
+def _listed(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+SecretList = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_listed)]
+
+SECOND = timedelta(seconds=1)
+
+
+class Settings(BaseSettings):
+    """What an operator can set. `docs/reference/settings.md` is made from this class."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True
+    )
+
+    runware_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("RUNWARE_API_KEY", "runware_api_key"),
+        description="The key that Runware bills. Never logged, never in an error.",
+    )
+    public_url: str | None = Field(
+        None, description="Where Runware reaches this service, for example https://images.example.com."
+    )
+    delivery: Literal["webhook", "poll"] | None = Field(
+        None, description="How results come: webhook (the default with PUBLIC_URL) or poll (the default without)."
+    )
+    data_dir: Path = Field(Path("runware-data"), description="Where the embedded default keeps everything.")
+    state_url: str | None = Field(None, description="State store; default sqlite:// inside DATA_DIR.")
+    projection_url: str | None = Field(None, description="Read model; default sqlite:// inside DATA_DIR.")
+    artifacts_url: str | None = Field(None, description="Object store: file://, memory://; default inside DATA_DIR.")
+    runware_url: str = Field("https://api.runware.ai/v1", description="Runware's API, or a simulator's.")
+    image_hosts: Listed = Field(
+        ("runware.ai",),
+        description="Hosts that images may be fetched from, with their subdomains; an entry that names a loopback or "
+        "private address allows it over plain HTTP, for tests.",
+    )
+    webhook_secret: SecretList = Field(
+        (),
+        description="Signs webhook addresses: the current secret, then earlier ones that are still accepted. "
+        "Made and kept in the state store when not set.",
+    )
+    client_tokens: SecretList = Field(
+        (), description="Bearer tokens of the client API. Without any the service listens on loopback only."
+    )
+    deadline: Duration = Field(timedelta(minutes=15), ge=SECOND, description="From creation to `timeout`.")
+    patience: Duration = Field(
+        timedelta(minutes=2), gt=timedelta(0), description="Before a dispatch of unknown outcome may be sent again."
+    )
+    store_patience: Duration = Field(
+        timedelta(minutes=2), gt=timedelta(0), description="Before an image that cannot be kept yet shows an error."
+    )
+    max_image_bytes: ByteSize = Field(ByteSize(64 * 1024**2), gt=0, description="Per image.")
+    max_body_bytes: ByteSize = Field(ByteSize(1024**2), gt=0, description="Per webhook delivery.")
+    max_request_bytes: ByteSize = Field(ByteSize(32 * 1024**2), gt=0, description="Per request of a client.")
+    max_in_flight: int = Field(1_000, ge=1, description="Running generations; more are answered 429.")
+    concurrency: int = Field(16, ge=1, le=256, description="Images that are fetched and stored at once.")
+
+    @field_validator("public_url", "runware_url")
+    @classmethod
+    def _is_http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
+            raise ValueError("must be an http:// or https:// address without user name")
+        return value.rstrip("/")
+
+    @property
+    def delivery_mode(self) -> Literal["webhook", "poll"]:
+        """`delivery`, or its default."""
+        return self.delivery or ("webhook" if self.public_url else "poll")
+
+    @property
+    def artifacts_address(self) -> str:
+        """`artifacts_url`, or its default."""
+        return self.artifacts_url or (self.data_dir.absolute() / "artifacts").as_uri()
+
+    @property
+    def projection_address(self) -> str:
+        """`projection_url`, or its default."""
+        return self.projection_url or f"sqlite:///{self.data_dir.absolute() / 'projection.db'}"
+
+    @property
+    def state_address(self) -> str:
+        """`state_url`, or its default."""
+        return self.state_url or f"sqlite:///{self.data_dir.absolute() / 'state.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code, then the environment; `load_settings` adds the file."""
+        return init_settings, env_settings
+
+
+def load_settings(environ: Mapping[str, str] | None = None, file: Path = CONFIG_FILE) -> Settings:
+    """Read the settings and check them together.
+
+    Raises ConfigurationError that names each setting that is wrong or unknown, and never its value.
+    """
+    environ = os.environ if environ is None else environ
+    known = {variable(name) for name in Settings.model_fields}
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            raise ConfigurationError(f"{name} is not a setting{_did_you_mean(name, known)}")
+    from_file = _read_file(file)
+    set_here = {name for name in Settings.model_fields if variable(name) in environ}
+    try:
+        settings = Settings(**{name: value for name, value in from_file.items() if name not in set_here})
+    except ValidationError as error:
+        lines = [f"{variable(_field(issue['loc']))}: {_plain(issue['msg'])}" for issue in error.errors()]
+        raise ConfigurationError("; ".join(lines)) from None
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ConfigurationError for what is wrong only together."""
+    if settings.delivery == "webhook" and settings.public_url is None:
+        raise ConfigurationError(
+            f"{PREFIX}DELIVERY=webhook needs {PREFIX}PUBLIC_URL, the address at which Runware reaches this service; "
+            f"without one, leave it out or set it to poll"
+        )
+    if settings.state_url is not None and not settings.state_url.startswith("sqlite:///"):
+        raise ConfigurationError(f"{PREFIX}STATE_URL: this release knows sqlite:///PATH")
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return "RUNWARE_API_KEY" if field == "runware_api_key" else PREFIX + field.upper()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (a name or an address) is this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from None
+    for name in content:
+        if name not in Settings.model_fields:
+            raise ConfigurationError(
+                f"{name} in {file} is not a setting{_did_you_mean(name, set(Settings.model_fields))}"
+            )
+    return content
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else ""
+    return "runware_api_key" if name == "RUNWARE_API_KEY" else name.removeprefix(PREFIX.lower())
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _did_you_mean(name: str, known: set[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; the settings are {', '.join(sorted(known))}"

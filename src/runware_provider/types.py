@@ -1,0 +1,363 @@
+"""Shapes shared by the rooms: what callers send, what they get back, and what the register asks for.
+
+camelCase is Runware's, snake_case is ours. Sizes are bytes, times are UTC, money is `cost_micros`: millionths of a
+US dollar, None when Runware did not say.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from runware_provider.errors import GenerationError, OutputError, ProjectionFailed
+
+JsonObject = dict[str, Any]
+
+
+def wire_time(at: datetime) -> str:
+    """ISO-8601 in UTC with milliseconds and `Z`, as every time stands on the wire."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+Time = Annotated[datetime, PlainSerializer(wire_time, return_type=str, when_used="json")]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# What callers send
+
+
+class CreateArgs(_Shape):
+    """A request for images. `input` has Runware's field names; what we do not know goes to Runware untouched."""
+
+    input: JsonObject = Field(description="Runware's imageInference fields, for example positivePrompt and model.")
+    metadata: dict[str, str] = Field(default_factory=dict, description="Your own labels; at most 32.")
+    idempotency_key: str | None = Field(
+        None, min_length=1, max_length=255, description="The same key and input give the same generation."
+    )
+
+
+class GenerationArgs(_Shape):
+    """Names one generation."""
+
+    generation_id: UUID
+
+
+class OutputArgs(_Shape):
+    """Names one output of one generation."""
+
+    generation_id: UUID
+    output_id: UUID
+
+
+Status = Literal["running", "completed", "failed"]
+
+
+class ListArgs(_Shape):
+    """A page of the read model, newest first. All filters must hold; `metadata` by exact value."""
+
+    status: Status | None = None
+    model: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(None, max_length=200)
+
+
+# What callers get
+
+
+class ErrorOutput(_Shape):
+    """A result that failed, or something delivered that is none. `raw` is Runware's item or body, bounded."""
+
+    type: Literal["error"] = "error"
+    id: UUID
+    error: OutputError
+    raw: Any = None
+    created_at: Time
+
+
+class SuccessOutput(_Shape):
+    """An image that is checked and kept under `key` in the object store."""
+
+    type: Literal["success"] = "success"
+    id: UUID
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    seed: int | None
+    cost_micros: int | None
+    image_uuid: str
+    item: Any
+    created_at: Time
+
+
+Output = Annotated[ErrorOutput | SuccessOutput, Field(discriminator="type")]
+
+
+class Counts(_Shape):
+    """`missing` is what has neither been stored nor failed yet; `stored` may exceed `expected`."""
+
+    expected: int
+    stored: int
+    failed: int
+    missing: int
+
+
+class TimelineEntry(_Shape):
+    """Something that happened: `created`, `dispatching`, `accepted`, `delivered`, `stored`, `completed`, ..."""
+
+    at: Time
+    event: str
+    note: str | None = None
+
+
+DispatchStatus = Literal["queued", "sending", "unknown", "accepted", "refused"]
+
+
+class GenerationState(_Shape):
+    """All there is to know about one generation. `version` grows with every committed change."""
+
+    id: UUID
+    task_uuid: UUID
+    version: int
+    status: Status
+    dispatch: DispatchStatus
+    counts: Counts
+    model: str | None
+    input: JsonObject
+    metadata: dict[str, str]
+    outputs: list[Output]
+    error: GenerationError | None
+    projection_error: ProjectionFailed | None
+    created_at: Time
+    dispatched_at: Time | None
+    completed_at: Time | None
+    projected_at: Time | None
+    deleted_at: Time | None
+    deadline: Time
+    settled: bool = Field(description="Complete, and the read model has it or is known to lack it.")
+    timeline: list[TimelineEntry]
+
+
+class GenerationSummary(_Shape):
+    """One row of the read model's list."""
+
+    id: UUID
+    status: Status
+    model: str | None
+    prompt: str | None
+    counts: Counts
+    cost_micros: int | None
+    error_code: str | None
+    metadata: dict[str, str]
+    created_at: Time
+    completed_at: Time | None
+    artifacts: list["ArtifactSummary"]
+
+
+class ArtifactSummary(_Shape):
+    """One stored image in the read model's list."""
+
+    id: UUID
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    seed: int | None
+    cost_micros: int | None
+    created_at: Time
+
+
+class Page(_Shape):
+    """`next_cursor` is None on the last page."""
+
+    items: list[GenerationSummary]
+    next_cursor: str | None
+
+
+# What is written once, before any money is spent
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the caller asked for; never changes. `input` is as sent, without our own fields."""
+
+    input: JsonObject
+    metadata: dict[str, str]
+
+
+# What the register asks for
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send the request to Runware, as attempt number `attempt`."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOutput:
+    """Fetch one result, check it, keep it. Done when `confirm_outputs` is committed."""
+
+    output_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Write the newest version into the read model. Done when `record_projection` is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Remove what lies under the generation's prefix. Done when `record_purge` is committed."""
+
+
+Task = Dispatch | StoreOutput | Project | Purge
+"""Work that is due now and survives a crash: committed with the state that asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask Runware what it knows: `getResponse`, and `getTaskDetails` too when `details`.
+
+    Not kept: when it is lost, the alarm asks again.
+    """
+
+    task_uuid: UUID
+    details: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeepUnclaimed:
+    """Keep what was delivered but belongs to nothing here, in the same commit."""
+
+    reason: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Empty the stored request in the same commit: what was deleted keeps no prompt."""
+
+
+Order = Task | Ask | KeepUnclaimed | Forget
+
+
+# What the register is told
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished item. `url` is None when Runware gave none (a provider's content filter, say)."""
+
+    task_uuid: str | None
+    image_uuid: str
+    url: str | None
+    item: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One error of Runware's, for one image when `image_uuid` is given, else for the task."""
+
+    task_uuid: str | None
+    image_uuid: str | None
+    code: str
+    raw: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A body, or a part of one, that is neither. `digest` tells repeats."""
+
+    digest: str
+    issues: tuple[str, ...]
+    raw: str
+
+
+Fact = Result | Failure | Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one webhook body said, in order. `processing`: it also named work that goes on."""
+
+    facts: tuple[Fact, ...] = ()
+    processing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Runware said about one task when asked at `asked_at`.
+
+    `response` is from `getResponse`; `details` from `getTaskDetails`, None when that was not asked or not answered,
+    `processing` when it knows the task but no result.
+    """
+
+    asked_at: datetime
+    response: Delivery
+    details: Delivery | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Runware has the task: an acknowledgement or `conflictTaskUUID`. `delivery`: results that came with it."""
+
+    delivery: Delivery = field(default_factory=Delivery)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Runware does not have the task. `retryable` with the wish `retry_after`, when it gave one."""
+
+    error: GenerationError
+    retryable: bool
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Bytes left and no answer that settles it came back."""
+
+    reason: str
+
+
+DispatchOutcome = Accepted | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One image that lies durably under `key`."""
+
+    output_id: UUID
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotStored:
+    """One try to keep the image at `url` that failed."""
+
+    output_id: UUID
+    url: str
+    error: OutputError
+    retry_after: timedelta | None = None
+
+
+Confirmation = Stored | NotStored

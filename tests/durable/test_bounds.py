@@ -1,0 +1,212 @@
+"""What is bounded: memory, pages of what was left over, the horizon of alarms, unclaimed deliveries."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from runware_provider.durable import Assignment, handout, sqlite
+from tests.conformance.builders import (
+    PATIENCE,
+    a_birth,
+    deliver,
+    eventually,
+    live,
+    make,
+    now,
+    tasks_match_state,
+    version,
+)
+from tests.conformance.workers import Scribe, for_ever, slots
+from tests.durable.conftest import OpenSqlite
+
+# Memory
+
+
+async def test_twenty_thousand_generations_leave_the_cache_within_its_bounds(open_sqlite: OpenSqlite) -> None:
+    """And nothing else that grows: no task, alarm, watcher or failure is remembered when all is done."""
+    async with open_sqlite() as runtime:
+
+        async def act(assignment: Assignment) -> None:
+            await runtime.finish(assignment)
+
+        runtime.start(Scribe(runtime, act), slots=slots())
+        for _ in range(40):
+            births = [a_birth() for _ in range(500)]
+            lives = [runtime.call(birth.id, live, version) for birth in births]
+            await asyncio.gather(*(runtime.create(birth) for birth in births), *lives)
+        await eventually(lambda: not any(runtime.stats().tasks.values()), within=30)
+
+        assert runtime.stats().running == 0
+        assert 0 < len(runtime._cache) <= sqlite.CACHED_REGISTERS
+        assert runtime._cached_bytes == sum(entry.size for entry in runtime._cache.values()) <= sqlite.CACHED_BYTES
+        assert len(runtime._alarms) == 0
+        assert len(runtime._alarms._heap) <= 4 * 500 + 64
+        assert runtime._watchers == {}
+        await eventually(lambda: len(runtime._background) <= 1)
+        hands = runtime._handout
+        assert [len(each) for each in (hands._open, hands._failures, hands._delayed, hands._running)] == [0] * 4
+
+
+@pytest.mark.parametrize(("registers", "size"), [(10, 1 << 20), (1_000, 10_000)])
+async def test_the_cache_is_bounded_by_number_and_by_bytes(
+    open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch, registers: int, size: int
+) -> None:
+    """And what falls out of it is read again, the same."""
+    monkeypatch.setattr(sqlite, "CACHED_REGISTERS", registers)
+    monkeypatch.setattr(sqlite, "CACHED_BYTES", size)
+    async with open_sqlite() as runtime:
+        ids = await make(runtime, (a_birth(expected=30) for _ in range(50)))
+        for number in range(30):
+            await asyncio.gather(*(runtime.call(each, deliver(f"{number}"), version) for each in ids))
+            assert len(runtime._cache) <= registers
+            assert runtime._cached_bytes == sum(entry.size for entry in runtime._cache.values())
+            assert runtime._cached_bytes <= size or len(runtime._cache) == 1
+
+        assert {(await runtime.get_state(each)).version for each in ids} == {31}
+        await tasks_match_state(runtime)
+
+
+# What was left over
+
+
+async def test_what_was_left_over_is_given_in_pages(open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backlog of a week must not be in memory at once; each of it is given once, in order."""
+    monkeypatch.setattr(sqlite, "LEFT_OVER_PAGE", 10)
+    async with open_sqlite() as runtime:
+        await make(runtime, (a_birth() for _ in range(60)))
+    async with open_sqlite() as runtime:
+        most = 0
+
+        async def act(assignment: Assignment) -> None:
+            nonlocal most
+            most = max(most, len(runtime._handout._open))
+            assert sum(runtime.stats().tasks.values()) == 120 - len(worker.ended)
+            await asyncio.sleep(0)
+            await runtime.finish(assignment)
+
+        worker = Scribe(runtime, act)
+        runtime.start(worker, slots=slots(1))
+        await eventually(lambda: not any(runtime.stats().tasks.values()))
+
+        assert most < 20
+        assert Counter(each.number for each in worker.given) == Counter(range(1, 121))
+        assert runtime.stats().parked == 0
+
+
+async def test_unparking_while_what_was_left_over_is_still_read(
+    open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each task is given once, whether it comes by `unpark` or by a page; those of a kind of which all were parked."""
+    monkeypatch.setattr(sqlite, "LEFT_OVER_PAGE", 2)
+    monkeypatch.setattr(handout, "FIRST_WAIT", 0.001)
+    gate = asyncio.Event()
+    async with open_sqlite() as runtime:
+
+        async def fail(assignment: Assignment) -> None:
+            raise RuntimeError("for good")
+
+        runtime.start(Scribe(runtime, fail), slots={**slots(), "Dispatch": 0})
+        await make(runtime, (a_birth() for _ in range(10)))
+        await eventually(lambda: runtime.stats().parked == 10)
+    async with open_sqlite() as runtime:
+
+        async def act(assignment: Assignment) -> None:
+            await gate.wait()
+            await worker.do(assignment)
+
+        worker = Scribe(runtime, act)
+        runtime.start(worker, slots=slots())
+        await worker.until(lambda: len(worker.given) == 2)
+        assert await runtime.unpark() == 10
+        assert Counter(runtime.stats().tasks) == Counter(Dispatch=10, Project=10)
+        gate.set()
+        await eventually(lambda: not any(runtime.stats().tasks.values()))
+
+        assert set(Counter(each.number for each in worker.given).values()) == {1}
+        assert len(worker.given) == 20
+        await tasks_match_state(runtime)
+
+
+# Alarms far away
+
+
+async def test_an_alarm_beyond_the_horizon_rings_at_its_time(
+    open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the next hours stay in the file; they are read in time."""
+    async with open_sqlite() as runtime:
+        near = a_birth(deadline=now() + timedelta(milliseconds=100))
+        far = a_birth(deadline=now() + timedelta(milliseconds=600))
+        farther = a_birth(deadline=now() + timedelta(hours=2))
+        await make(runtime, [near, far, farther])
+    monkeypatch.setattr(sqlite, "ALARM_HORIZON", timedelta(milliseconds=300))
+    monkeypatch.setattr(sqlite, "ALARM_PAGE", 1)
+    async with open_sqlite() as runtime:
+        runtime.start(Scribe(runtime, for_ever), slots=slots())
+        await asyncio.sleep(0.02)
+        assert near.id in runtime._alarms
+        assert far.id not in runtime._alarms
+        await asyncio.wait_for(runtime.changed(far.id, after=1), PATIENCE)
+
+        assert timedelta(0) <= now() - far.deadline < timedelta(milliseconds=250)
+        assert farther.id not in runtime._alarms
+        assert (await runtime.get_state(near.id)).status == "failed"
+
+
+async def test_alarms_that_move_all_the_time_do_not_pile_up(open_sqlite: OpenSqlite) -> None:
+    """The heap is swept of what is out of date."""
+    births = [a_birth() for _ in range(20)]
+    async with open_sqlite() as runtime:
+        runtime.start(Scribe(runtime, for_ever), slots=slots())
+        await make(runtime, births)
+        for second in range(100):
+            at = now() + timedelta(seconds=second)
+            for step in (lambda g, at=at: g.delete(at), lambda g, at=at: g.undelete(at)):
+                await asyncio.gather(*(runtime.call(birth.id, step, version) for birth in births))
+
+        assert len(runtime._alarms) == 20
+        assert len(runtime._alarms._heap) <= 4 * 20 + 65
+
+
+# Unclaimed
+
+
+async def test_unclaimed_deliveries_are_bounded_by_number(
+    open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood makes the oldest go, not the disk full; a restart goes on counting."""
+    monkeypatch.setattr(sqlite, "UNCLAIMED_LIMIT", 10)
+    for start in range(2):
+        async with open_sqlite() as runtime:
+            await asyncio.gather(
+                *(runtime.keep_unclaimed(None, "r", b"%d" % (start * 15 + number), now()) for number in range(15))
+            )
+            await runtime.keep_unclaimed(None, "r", b"%d" % (start * 15 + 14), now())
+
+            kept = [int(each.body) for each in await runtime.unclaimed()]
+            assert kept == list(range(start * 15 + 5, start * 15 + 15))
+            assert runtime.stats().unclaimed == 10
+
+
+async def test_unclaimed_deliveries_are_bounded_by_bytes(
+    open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever their sizes, and one alone that is too large."""
+    monkeypatch.setattr(sqlite, "UNCLAIMED_BYTES", 1_000)
+    async with open_sqlite() as runtime:
+        for number in range(30):
+            await runtime.keep_unclaimed(None, "r", b"%03d" % number * (10 + number), now())
+            kept = [each.body for each in await runtime.unclaimed()]
+
+            assert sum(map(len, kept)) <= 1_000
+            assert runtime.stats().unclaimed == len(kept)
+            assert kept[-1][:3] == b"%03d" % number
+        await asyncio.wait_for(runtime.keep_unclaimed(None, "r", b"x" * 1_001, now()), PATIENCE)
+        await runtime.keep_unclaimed(None, "r", b"after", now())
+
+        assert [each.body for each in await runtime.unclaimed()] == [b"after"]
+        assert runtime.stats().unclaimed == 1
+    async with open_sqlite() as runtime:
+        assert runtime.stats().unclaimed == 1

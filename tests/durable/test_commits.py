@@ -1,0 +1,295 @@
+"""What is committed with what, how often, and what can be seen before."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from runware_provider.durable import Assignment
+from runware_provider.errors import StateUnavailable
+from runware_provider.types import Dispatch, StoreOutput
+from tests.conformance.builders import (
+    PATIENCE,
+    a_birth,
+    accept,
+    deliver,
+    eventually,
+    images,
+    make,
+    nothing,
+    now,
+    tasks_match_state,
+    version,
+)
+from tests.conformance.test_alarms import SOON, a_last_question, given_up
+from tests.conformance.test_calls import Poison, poisoned
+from tests.conformance.workers import Scribe, for_ever, slots
+from tests.durable.conftest import OpenSqlite, counted, held_up
+
+
+async def test_what_comes_at_once_shares_a_commit(open_sqlite: OpenSqlite) -> None:
+    """The disk is waited for once, not a hundred times."""
+    async with open_sqlite() as runtime:
+        with counted(runtime) as commits:
+            ids = await make(runtime, (a_birth() for _ in range(100)))
+        assert commits.count == 1
+        with counted(runtime) as commits:
+            await asyncio.gather(*(runtime.call(each, deliver("a"), version) for each in ids))
+        assert commits.count == 1
+
+
+async def test_the_next_batch_gathers_while_one_is_committed(open_sqlite: OpenSqlite) -> None:
+    """Two commits for whatever number of calls that come while the disk is busy."""
+    async with open_sqlite() as runtime:
+        ids = await make(runtime, (a_birth(expected=2) for _ in range(50)))
+        with counted(runtime) as commits:
+            with held_up(runtime) as gate:
+                first = asyncio.ensure_future(runtime.call(ids[0], deliver("a"), images))
+                await gate.reached.wait()
+                others = [asyncio.ensure_future(runtime.call(each, deliver("b"), images)) for each in ids]
+                await asyncio.sleep(0)
+            assert await asyncio.gather(first, *others) == [["a"], ["a", "b"], *[["b"]] * 49]
+        assert commits.count == 2
+
+
+async def test_calls_that_change_nothing_commit_nothing(open_sqlite: OpenSqlite) -> None:
+    """A repeated delivery, an answer that teaches nothing, a look: they cost no disk."""
+    birth, other = a_birth(key=("key", "digest")), a_birth(key=("key", "digest"))
+    async with open_sqlite() as runtime:
+        await runtime.create(birth)
+        await runtime.call(birth.id, accept, version)
+        await runtime.call(birth.id, deliver("a"), version)
+        await runtime.secret("webhook", lambda: "secret")
+        with counted(runtime) as commits:
+            await runtime.call(birth.id, nothing, version)
+            await runtime.call(birth.id, deliver("a"), version)
+            await runtime.call(birth.id, accept, version)
+            await runtime.create(other)
+            await runtime.create(birth)
+            await runtime.secret("webhook", lambda: "another")
+            await runtime.get_state(birth.id)
+            await runtime.get_request(birth.id)
+            await runtime.changed(birth.id, after=0)
+            with pytest.raises(Poison):
+                await runtime.call(birth.id, poisoned("b"), version)
+
+        assert commits.count == 0
+
+
+async def test_an_alarm_that_changes_nothing_commits_nothing(open_sqlite: OpenSqlite) -> None:
+    """Asking Runware again and again while it still works must not wear the disk."""
+    birth = a_birth(deadline=now() + SOON)
+    async with open_sqlite() as runtime:
+        worker = Scribe(runtime, for_ever)
+        runtime.start(worker, slots=slots())
+        await runtime.create(birth)
+        await runtime.call(birth.id, accept, version)
+        with counted(runtime) as commits:
+            await worker.until(lambda: birth.id in worker.asked_at)
+            await asyncio.sleep(0.02)
+
+        assert commits.count == 0
+
+
+async def test_the_silence_of_a_last_alarm_is_one_commit(open_sqlite: OpenSqlite) -> None:
+    """So that it does not ring at every start; the register is not written anew."""
+    birth = a_last_question(now() + SOON)
+    async with open_sqlite() as runtime:
+        worker = Scribe(runtime, for_ever)
+        runtime.start(worker, slots=slots())
+        await asyncio.gather(runtime.create(birth), runtime.call(birth.id, given_up, version))
+        with counted(runtime) as commits:
+            await worker.until(lambda: birth.id in worker.asked_at)
+            for _ in range(3):
+                await runtime.call(birth.id, nothing, version)
+
+        assert commits.count == 1
+
+
+async def test_a_poisoned_call_costs_the_others_a_few_commits_not_a_hundred(open_sqlite: OpenSqlite) -> None:
+    """The batch is halved down to it: an attacker's call must not undo group commit for everybody."""
+    async with open_sqlite() as runtime:
+        ids = await make(runtime, (a_birth() for _ in range(128)))
+        with counted(runtime) as commits:
+            await asyncio.gather(
+                *(
+                    runtime.call(each, poisoned("bad") if number == 77 else deliver("good"), version)
+                    for number, each in enumerate(ids)
+                ),
+                return_exceptions=True,
+            )
+
+        assert commits.count <= 8
+
+
+async def test_a_task_ends_in_the_commit_of_the_call_that_it_led_to(open_sqlite: OpenSqlite, state: Path) -> None:
+    """The confirm, the end of its task and the next task: another connection sees all of it or nothing."""
+    birth = a_birth()
+    seen: list[tuple[int, list[str]]] = []
+
+    def look() -> None:
+        with sqlite3.connect(f"{state.as_uri()}?mode=ro", uri=True) as other:
+            (kept,) = other.execute("SELECT version FROM generations").fetchone()
+            seen.append((kept, [row[0] for row in other.execute("SELECT task ->> 0 FROM tasks ORDER BY number")]))
+        other.close()
+
+    async with open_sqlite() as runtime:
+
+        async def act(assignment: Assignment) -> None:
+            if isinstance(assignment.task, StoreOutput):
+                look()
+                with held_up(runtime) as gate:
+                    ending = asyncio.ensure_future(worker.do(assignment))
+                    await gate.reached.wait()
+                    look()
+                await ending
+                look()
+            else:
+                await runtime.finish(assignment)
+
+        worker = Scribe(runtime, act)
+        runtime.start(worker, slots={"Dispatch": 1, "Project": 0, "StoreOutput": 1, "Purge": 0})
+        await runtime.create(birth)
+        await runtime.call(birth.id, deliver("a"), version)
+        await worker.until(lambda: any(isinstance(each.task, StoreOutput) for each in worker.ended))
+
+    before, during, after = seen
+    assert before == during
+    assert (before[0] + 1, sorted(before[1])) == (after[0], ["Project", "StoreOutput"])
+    assert after[1] == ["Project"]
+
+
+async def test_nothing_is_seen_before_its_commit(open_sqlite: OpenSqlite) -> None:
+    """Not by a reader, a watcher, a worker, an idempotent repeat or the caller; then by all of them."""
+    birth = a_birth(key=("key", "digest"))
+    async with open_sqlite() as runtime:
+        worker = Scribe(runtime)
+        runtime.start(worker, slots=slots())
+        with held_up(runtime) as gate:
+            creation = asyncio.ensure_future(runtime.create(birth))
+            await gate.reached.wait()
+            assert await runtime.ids() == []
+        await creation
+        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        before = await runtime.get_state(birth.id)
+        worker.given.clear()
+        with held_up(runtime) as gate:
+            call = asyncio.ensure_future(runtime.call(birth.id, deliver("a"), version))
+            await gate.reached.wait()
+            watcher = asyncio.ensure_future(runtime.changed(birth.id, after=before.version))
+            later = asyncio.ensure_future(runtime.call(birth.id, nothing, images))
+            repeat = asyncio.ensure_future(runtime.create(a_birth(key=("key", "digest"))))
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+            assert not any(each.done() for each in (call, watcher, later, repeat))
+            assert worker.given == []
+            assert await runtime.get_state(birth.id) == before
+            assert not any(runtime.stats().tasks.values())
+        assert await asyncio.wait_for(watcher, PATIENCE) == await call
+        assert await later == ["a"]
+        assert (await repeat).id == birth.id
+        await worker.until(lambda: len(worker.given_of("StoreOutput")) == 1)
+
+
+async def test_a_commit_that_fails_is_seen_by_nobody(open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the file nor in memory: the next step starts from what is committed."""
+    birth = a_birth(expected=2)
+    async with open_sqlite() as runtime:
+        worker = Scribe(runtime)
+        runtime.start(worker, slots=slots())
+        await runtime.create(birth)
+        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        before, counts, commit = await runtime.get_state(birth.id), runtime.stats(), runtime._store.commit
+        watcher = asyncio.ensure_future(runtime.changed(birth.id, after=before.version))
+
+        def fail() -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime._store, "commit", fail)
+            outcomes = await asyncio.gather(
+                runtime.call(birth.id, deliver("lost"), version),
+                runtime.create(a_birth(key=("key", "digest"))),
+                runtime.keep_unclaimed(None, "r", b"body", now()),
+                runtime.secret("name", lambda: "lost"),
+                return_exceptions=True,
+            )
+
+        assert [type(outcome) for outcome in outcomes] == [StateUnavailable] * 4
+        assert runtime._store.commit == commit
+        assert await runtime.get_state(birth.id) == before
+        assert runtime.stats() == counts
+        assert not watcher.done()
+        assert await runtime.unclaimed() == []
+        assert (await runtime.create(a_birth(key=("key", "digest")))).created
+        assert await runtime.secret("name", lambda: "kept") == "kept"
+        assert await runtime.call(birth.id, deliver("kept"), images) == ["kept"]
+        assert await asyncio.wait_for(watcher, PATIENCE) == before.version + 1
+        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        await tasks_match_state(runtime)
+
+
+async def test_watchers_that_went_away_leave_nothing_behind(open_sqlite: OpenSqlite) -> None:
+    """A year of clients that hang up."""
+    births = [a_birth() for _ in range(20)]
+    async with open_sqlite() as runtime:
+        await make(runtime, births)
+        await runtime.changed(births[0].id, after=0)
+        for after in (1, 10):
+            gone = [asyncio.ensure_future(runtime.changed(b.id, after=after)) for b in births for _ in range(5)]
+            await asyncio.sleep(0)
+            for each in gone:
+                each.cancel()
+            await asyncio.wait(gone)
+        for birth in births:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(runtime.changed(birth.id, after=1), 0.001)
+        woken = [asyncio.ensure_future(runtime.changed(birth.id, after=1)) for birth in births]
+        await asyncio.sleep(0)
+        await asyncio.gather(*(runtime.call(birth.id, deliver("a"), version) for birth in births))
+        await asyncio.gather(*woken)
+
+        assert runtime._watchers == {}
+
+
+async def test_a_cancelled_caller_whose_commit_is_under_way_is_kept(open_sqlite: OpenSqlite) -> None:
+    """It is too late to take it back, and the others in the commit need it."""
+    births = [a_birth() for _ in range(3)]
+    async with open_sqlite() as runtime:
+        await make(runtime, births)
+        with held_up(runtime) as gate:
+            calls = [asyncio.ensure_future(runtime.call(birth.id, deliver("a"), images)) for birth in births]
+            await gate.reached.wait()
+            calls[1].cancel()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+        assert outcomes[::2] == [["a"], ["a"]]
+        assert await runtime.call(births[1].id, nothing, images) == ["a"]
+        await tasks_match_state(runtime)
+
+
+async def test_a_stop_while_a_commit_is_under_way_waits_for_it(open_sqlite: OpenSqlite) -> None:
+    """What was begun is told to its caller; what comes later is refused."""
+    birth = a_birth()
+    async with open_sqlite() as runtime:
+        with held_up(runtime) as gate:
+            creation = asyncio.ensure_future(runtime.create(birth))
+            await gate.reached.wait()
+            stopping = asyncio.ensure_future(runtime.stop(grace=0))
+            await asyncio.sleep(0.01)
+            assert not stopping.done()
+        await stopping
+
+        assert (await creation).created
+        with pytest.raises(StateUnavailable):
+            await runtime.create(a_birth())
+        for read in (runtime.get_state(birth.id), runtime.ids(), runtime.unclaimed(), runtime.parked()):
+            with pytest.raises(StateUnavailable):
+                await read
+        with pytest.raises(StateUnavailable):
+            await runtime.changed(birth.id, after=0)
+    async with open_sqlite() as runtime:
+        assert (await runtime.get_state(birth.id)).dispatch == "queued"
+        assert Dispatch(1) in [each.task for each in runtime._store.tasks(after=0, before=99, limit=9)]

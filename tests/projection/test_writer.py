@@ -1,0 +1,181 @@
+"""Many tasks, few transactions; an outage is waited out, but not for ever."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from runware_provider.errors import ProjectionFailed, ProjectionUnavailable
+from runware_provider.projection import Projection, ProjectionWriter, sqlite
+from runware_provider.types import GenerationState, ListArgs
+from tests.projection.builders import a_connection, a_state, rows, run
+
+
+class Watched(Projection):
+    """The real one, whose batches are seen."""
+
+    batches: list[int]
+
+    async def write(self, states: Sequence[GenerationState]) -> list[ProjectionFailed | None]:
+        self.batches.append(len(states))
+        return await super().write(states)
+
+
+@pytest.fixture
+async def watched(projection: Projection) -> Watched:
+    watched = Watched(projection._target)
+    watched.batches = []
+    return watched
+
+
+async def test_what_is_asked_together_is_written_together(watched: Watched, path: Path) -> None:
+    """A commit waits for the disk: 200 states share a few."""
+    writer = ProjectionWriter(watched, batch=64)
+    outcomes = await asyncio.gather(*(writer.project(a_state()) for _ in range(200)))
+
+    assert outcomes == [None] * 200
+    assert watched.batches == [64, 64, 64, 8]
+    assert len(rows(path, "generations")) == 200
+
+
+async def test_an_answer_means_durable(watched: Watched, path: Path) -> None:
+    """`record_projection` is committed on the strength of it."""
+    writer = ProjectionWriter(watched)
+    state = a_state()
+    await writer.project(state)
+
+    assert len(rows(path, "generations", state.id)) == 1
+
+
+async def test_more_than_the_queue_holds_wait_their_turn(watched: Watched) -> None:
+    """Backpressure: a thousand finished generations do not all lie in memory twice."""
+    writer = ProjectionWriter(watched, batch=64, waiting=10)
+    await asyncio.gather(*(writer.project(a_state()) for _ in range(50)))
+
+    assert max(watched.batches) <= 10
+    assert sum(watched.batches) == 50
+
+
+async def test_each_caller_gets_its_own_outcome(watched: Watched, path: Path) -> None:
+    """The poisoned one alone hears that it failed."""
+    run(
+        path,
+        "CREATE TRIGGER refuse BEFORE INSERT ON generations WHEN NEW.prompt = 'poison' "
+        "BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    writer = ProjectionWriter(watched)
+    good, bad, other = await asyncio.gather(
+        writer.project(a_state()),
+        writer.project(a_state(input={"positivePrompt": "poison"})),
+        writer.project(a_state()),
+    )
+
+    assert (None, ProjectionFailed(message="no"), None) == (good, bad, other)
+
+
+async def test_an_outage_is_waited_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost connection is tried again before anything is said to have failed."""
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
+    projection = await Projection.open(f"sqlite://{path}", migrate=False)
+    writer = ProjectionWriter(projection)
+    with a_connection(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        task = asyncio.create_task(writer.project(a_state()))
+        done, _ = await asyncio.wait([task], timeout=0.1)
+        assert not done
+        other.execute("ROLLBACK")
+
+    assert await task is None
+    await projection.aclose()
+
+
+async def test_patience_ends_for_all_that_waited_not_batch_by_batch(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an outage a hundred batches must not each wait ten seconds in turn. Afterwards the writer works again."""
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
+    projection = await Projection.open(f"sqlite://{path}", migrate=False)
+    writer = ProjectionWriter(projection, batch=2, patience=timedelta(milliseconds=100))
+    with a_connection(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        outcomes = await asyncio.wait_for(asyncio.gather(*(writer.project(a_state()) for _ in range(40))), 1)
+        other.execute("ROLLBACK")
+
+    assert {"database is locked"} == {outcome.message for outcome in outcomes if outcome}
+    assert sum(outcome is not None for outcome in outcomes) == 40
+    assert await writer.project(a_state()) is None
+    await projection.aclose()
+
+
+async def test_a_cancelled_caller_harms_nobody(watched: Watched) -> None:
+    """Its state may be written or not; the others' are."""
+    writer = ProjectionWriter(watched, batch=4)
+    tasks = [asyncio.create_task(writer.project(a_state())) for _ in range(20)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    tasks[9].cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes) == 2
+    assert outcomes.count(None) == 18
+
+
+async def test_a_mistake_of_ours_reaches_the_caller_and_the_writer_goes_on(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever on a batch that raised what nobody foresaw."""
+
+    async def broken(states: Sequence[GenerationState]) -> list[ProjectionFailed | None]:
+        raise ZeroDivisionError
+
+    writer = ProjectionWriter(watched)
+    with monkeypatch.context() as patch:
+        patch.setattr(watched, "write", broken)
+        with pytest.raises(ZeroDivisionError):
+            await writer.project(a_state())
+
+    assert await writer.project(a_state()) is None
+
+
+async def test_closing_waits_for_what_was_given(watched: Watched, path: Path) -> None:
+    """SIGTERM loses nothing that was under way; with nothing under way it is immediate, and may be repeated."""
+    writer = ProjectionWriter(watched, batch=4)
+    tasks = [asyncio.create_task(writer.project(a_state())) for _ in range(20)]
+    await asyncio.sleep(0)
+    await writer.aclose()
+
+    assert len(rows(path, "generations")) == 20
+    assert await asyncio.gather(*tasks) == [None] * 20
+    await writer.aclose()
+
+
+async def test_lists_go_on_while_writes_run(watched: Watched) -> None:
+    """A reader has its own connection and its own thread."""
+    writer = ProjectionWriter(watched)
+    writing = asyncio.gather(*(writer.project(a_state()) for _ in range(300)))
+    pages = [await watched.list(ListArgs()) for _ in range(10)]
+    await writing
+
+    assert len(pages) == 10
+    assert len((await watched.list(ListArgs())).items) == 50
+
+
+async def test_what_goes_down_with_the_loop_is_cancelled_not_forgotten(watched: Watched) -> None:
+    """A caller that is not told would wait for ever."""
+
+    async def never(states: Sequence[GenerationState]) -> list[ProjectionFailed | None]:
+        await asyncio.Event().wait()
+        raise ProjectionUnavailable
+
+    watched.write = never  # type: ignore[method-assign]
+    writer = ProjectionWriter(watched)
+    task = asyncio.create_task(writer.project(a_state()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert writer._drain is not None
+    writer._drain.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
