@@ -72,3 +72,8 @@ def files(folder: Path) -> list[str]:
 async def content(artifacts: Artifacts, key: str, byte_range: tuple[int, int] | None = None) -> bytes:
     """The stored bytes."""
     return b"".join([piece async for piece in await artifacts.read(key, byte_range)])
+
+
+def generations(objects: Path) -> list[str]:
+    """The folders of generations in a file store."""
+    return sorted(path.name for path in objects.glob("generations/*"))

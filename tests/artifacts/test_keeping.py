@@ -79,7 +79,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, root: Path) -> Iterator[list[str]]
 
         monkeypatch.setattr(os, name, call)
 
-    watch("fsync", lambda descriptor: short(os.readlink(f"/proc/self/fd/{descriptor}")))
+    watch("fsync", lambda descriptor: short(Path(f"/proc/self/fd/{descriptor}").readlink()))
     watch("replace", lambda source, target: f"{short(source)} {short(target)}")
     watch("mkdir", lambda path, *_: short(path))
     with monkeypatch.context():

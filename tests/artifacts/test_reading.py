@@ -9,7 +9,7 @@ import pytest
 from runware_provider.artifacts import Artifacts, StoreUnavailable
 from runware_provider.errors import InvalidArgs, OutputNotFound
 from tests.artifacts.cdn import Cdn, body
-from tests.artifacts.conftest import GENERATION, OUTPUT, Opener, content, files, keep
+from tests.artifacts.conftest import GENERATION, OUTPUT, Opener, content, files, generations, keep
 from tests.artifacts.pictures import a_jpeg_of, a_picture
 
 MIB = 1 << 20
@@ -93,7 +93,7 @@ async def test_a_deleted_image_is_gone_and_may_be_deleted_again(store: Artifacts
         await store.read(stored.key)
     assert a_picture("png") == await content(store, other.key)
     await store.delete(other.key)
-    assert list(tmp_path.glob("objects/generations/*")) == []
+    assert generations(tmp_path / "objects") == []
 
 
 async def test_a_purge_removes_one_generation_and_counts(store: Artifacts, cdn: Cdn, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_a_purge_removes_one_generation_and_counts(store: Artifacts, cdn: 
 
     assert [await store.purge(GENERATION), await store.purge(GENERATION), await store.purge(UUID(int=8))] == [3, 0, 0]
     assert a_picture() == await content(store, kept.key)
-    assert [path.name for path in tmp_path.glob("objects/generations/*")] in ([], [str(UUID(int=7))])
+    assert generations(tmp_path / "objects") in ([], [str(UUID(int=7))])
 
 
 async def test_a_purged_generation_can_be_stored_into_again(store: Artifacts, cdn: Cdn) -> None:

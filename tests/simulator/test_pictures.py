@@ -50,8 +50,8 @@ def test_prompt_model_and_seed_each_change_the_picture() -> None:
 @pytest.mark.parametrize("scene", list(_WORDS), ids=lambda scene: str(scene.__name__))
 @pytest.mark.parametrize("size", [(128, 128), (384, 128), (128, 384)])
 def test_every_scene_is_painted_at_every_size(scene: Callable[[Scene], Image.Image], size: tuple[int, int]) -> None:
-    """In every palette, none of them flat."""
-    for name, palette in PALETTES.items():
+    """Square ones in every palette; none of them flat."""
+    for name, palette in list(PALETTES.items())[: None if size == (128, 128) else 1]:
         canvas = scene(Scene(size, palette, random.Random(name), frozenset()))
 
         assert canvas.size == size

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -49,8 +50,6 @@ class Fetcher:
         self._stall = stall.total_seconds()
         self._resolver = resolver
         self._family = socket.AF_UNSPEC if ipv6 else socket.AF_INET
-        # Made here, not by aiohttp at its import, so that SSL_CERT_FILE is read when the service starts.
-        self._tls = ssl.create_default_context()
         # Two sessions, so that a public name never gets to an inner address, not even to one that is listed.
         self._public = self._session(hosts.public_socket)
         self._inner = self._session(hosts.inner_socket)
@@ -59,7 +58,6 @@ class Fetcher:
         connector = aiohttp.TCPConnector(
             limit=0,  # the caller bounds how many images are on their way
             family=self._family,
-            ssl=self._tls,
             resolver=self._resolver,
             socket_factory=socket_factory,
             keepalive_timeout=30,
@@ -75,6 +73,11 @@ class Fetcher:
                 total=None, connect=_CONNECT_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=self._stall
             ),
         )
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        # Ours, because aiohttp makes its own at import, before SSL_CERT_FILE may be set. Reading it takes 20 ms.
+        return ssl.create_default_context()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -92,7 +95,8 @@ class Fetcher:
             async with asyncio.timeout(self._total):
                 for _ in range(MAX_REDIRECTS + 1):
                     session = self._inner if inner else self._public
-                    async with session.get(target, allow_redirects=False) as response:
+                    tls = self._tls if target.scheme == "https" else True
+                    async with session.get(target, ssl=tls, allow_redirects=False) as response:
                         if response.status == 200:
                             return await self._body(response, sink)
                         if response.status not in _REDIRECTS or "Location" not in response.headers:

@@ -167,17 +167,19 @@ def _jpeg_mark(reader: _Reader, at: int) -> tuple[int, int]:
 
 def _jpeg_scans(reader: _Reader, at: int) -> None:
     """Find the end-of-image mark from `at`, inside a scan, on."""
+    block, start = b"", at
     while True:
-        block = reader.at_most(at, _BLOCK)
-        if len(block) < 2:
-            raise reader.truncated()
-        found = _SCAN_END.search(block)
+        if at + 1 >= start + len(block):  # a mark has two bytes
+            block, start = reader.at_most(at, _BLOCK), at
+            if len(block) < 2:
+                raise reader.truncated()
+        found = _SCAN_END.search(block, at - start)
         if found is None:
-            at += len(block) - 1  # a mark may lie across two blocks
+            at = start + len(block) - 1  # a mark may lie across two blocks
             continue
         reader.part()
         mark = found[0][1]
-        at += found.end()
+        at = start + found.end()
         if mark == _EOI:
             return
         if mark not in _BARE:  # tables between scans, or the next scan's header

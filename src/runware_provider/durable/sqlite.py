@@ -1,19 +1,13 @@
 """The embedded runtime: one process, one SQLite file, group commit.
 
-Steps and statements of a batch run on the event loop's thread, which takes microseconds. Only COMMIT, which waits for
-the disk, runs in a thread, and the next batch gathers meanwhile. (With statements in a writer thread, a busy loop
-starves it: each statement would wait for the GIL.)
-
 Registers that were used lately are kept decoded. A batch changes them before its commit, but nobody sees them before:
 the next batch waits for the commit, readers read the file, and a batch that fails throws its registers away.
 """
 
 import asyncio
 import sqlite3
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -36,12 +30,14 @@ from runware_provider.durable import (
     Worker,
 )
 from runware_provider.durable.alarms import Alarms
+from runware_provider.durable.group_commit import GroupCommit, Refused
 from runware_provider.durable.handout import Handout
-from runware_provider.durable.sqlite_store import FLAGS, SqliteStore, Write, to_ms, to_ms_after
+from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers
+from runware_provider.durable.sqlite_store import FLAGS, SqliteStore, to_ms, to_ms_after
 from runware_provider.errors import GenerationNotFound, IdempotencyConflict, StateUnavailable
 from runware_provider.generation import Generation
 from runware_provider.logs import get_logger
-from runware_provider.register import decode, decode_request, encode, encode_request
+from runware_provider.register import decode, decode_request, encode_request
 from runware_provider.schedule import Policy
 from runware_provider.types import Ask, Forget, GenerationState, KeepUnclaimed, Order, Request
 
@@ -49,10 +45,6 @@ log = get_logger()
 
 T = TypeVar("T")
 
-MAX_BATCH = 512
-CACHED_REGISTERS = 4_096
-CACHED_BYTES = 8 * 1024 * 1024
-"""Of registers as text; decoded they take several times that."""
 LEFT_OVER_PAGE = 500
 READ_AGAIN = 2.0
 """Seconds before a read that failed is tried again."""
@@ -68,54 +60,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A register in memory; `flags` and `alarm_ms` are what the file says, `size` is its text's."""
-
-    number: int
-    generation: Generation
-    flags: int
-    alarm_ms: int | None
-    size: int = 0
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What a batch has done so far, to be written, and to be told once it is committed."""
-
-    touched: dict[UUID, _Entry] = field(default_factory=dict)
-    changed: dict[UUID, int] = field(default_factory=dict)
-    born: dict[UUID, tuple[_Entry, str, tuple[str, str] | None]] = field(default_factory=dict)
-    keys: dict[str, tuple[UUID, str]] = field(default_factory=dict)
-    tasks: list[Assignment] = field(default_factory=list)
-    done: list[int] = field(default_factory=list)
-    asks: list[tuple[UUID, Ask]] = field(default_factory=list)
-    forgotten: list[int] = field(default_factory=list)
-    statements: list[Callable[[], Any]] = field(default_factory=list)
-    alarms: dict[UUID, int | None] = field(default_factory=dict)
-    written: dict[UUID, Write] = field(default_factory=dict)
-    silenced: list[_Entry] = field(default_factory=list)
-    given: list[Assignment] = field(default_factory=list)
-    parked: int = 0
-    unclaimed: int = 0
-    unclaimed_bytes: int = 0
-
-    def writes(self) -> bool:
-        return bool(
-            self.changed or self.born or self.tasks or self.done or self.forgotten or self.statements or self.silenced
-        )
-
-
-_Job = Callable[[_Batch], Any]
-
-
-class _Refused(Exception):
-    """A job that had changed nothing when it found that it must not be done; carries what its caller is told."""
-
-    def __init__(self, told: Exception) -> None:
-        self.told = told
-
-
 class SqliteRuntime:
     """See `GenerationRuntime`. `path` is the state file; only one process may have it open."""
 
@@ -123,11 +67,7 @@ class SqliteRuntime:
         self._policy = policy
         self._clock = clock
         self._store = SqliteStore(path)
-        self._committer = ThreadPoolExecutor(1, "commit")
-        self._queue: list[tuple[_Job, asyncio.Future[Any]]] = []
-        self._wake = asyncio.Event()
-        self._cache: OrderedDict[UUID, _Entry] = OrderedDict()
-        self._cached_bytes = 0
+        self._registers = Registers()
         self._watchers: dict[UUID, list[asyncio.Future[int]]] = {}
         self._handout = Handout(self)
         self._alarms = Alarms(lambda: to_ms(self._clock()), self._ring)
@@ -139,8 +79,7 @@ class SqliteRuntime:
         self._left_over = Counter(counts.tasks)
         self._left_over_before = self._store.next_task
         self._background: set[asyncio.Task[Any]] = set()
-        self._closed = False
-        self._loop_task = asyncio.get_running_loop().create_task(self._run(), name="sqlite-runtime")
+        self._commits = GroupCommit(Batch, self)
 
     # The protocol
 
@@ -148,13 +87,13 @@ class SqliteRuntime:
         """See `GenerationRuntime.create`."""
         request = encode_request(birth.request)
 
-        def job(batch: _Batch) -> Created:
+        def job(batch: Batch) -> Created:
             if birth.idempotency is not None:
                 key, digest = birth.idempotency
                 known = batch.keys.get(key) or self._store.idempotent(key)
                 if known is not None:
                     if known[1] != digest:
-                        raise _Refused(
+                        raise Refused(
                             IdempotencyConflict(
                                 "this Idempotency-Key was used with another input; send a new key for a new request"
                             )
@@ -172,34 +111,34 @@ class SqliteRuntime:
                 deadline=birth.deadline,
                 policy=self._policy,
             )
-            entry = _Entry(self._store.next_number, generation, 0, None)
+            entry = Entry(self._store.next_number, generation, 0, None)
             self._store.next_number += 1
-            batch.born[birth.id] = (entry, request, birth.idempotency)
+            batch.born[birth.id] = Birthing(entry, request, birth.idempotency)
             batch.touched[birth.id] = entry
             self._carry_out(batch, birth.id, entry, orders)
             return Created(birth.id, created=True)
 
-        return await self._submit(job)
+        return await self._commits.submit(job)
 
     async def call(self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None) -> T:
         """See `GenerationRuntime.call`."""
 
-        def job(batch: _Batch) -> T:
+        def job(batch: Batch) -> T:
             entry = self._entry(batch, generation_id)
             before = entry.generation.version
             orders = step(entry.generation)
             if entry.generation.version != before:
-                batch.changed[generation_id] = entry.generation.version
+                batch.changed.add(generation_id)
             if done is not None:
                 batch.done.append(done.number)
             self._carry_out(batch, generation_id, entry, orders)
             return reply(entry.generation)
 
-        return await self._submit(job)
+        return await self._commits.submit(job)
 
     async def finish(self, assignment: Assignment) -> None:
         """See `GenerationRuntime.finish`."""
-        await self._submit(lambda batch: batch.done.append(assignment.number))
+        await self._commits.submit(lambda batch: batch.done.append(assignment.number))
 
     async def get_state(self, generation_id: UUID) -> GenerationState:
         """See `GenerationRuntime.get_state`."""
@@ -244,10 +183,10 @@ class SqliteRuntime:
     async def keep_unclaimed(self, generation_id: UUID | None, reason: str, body: bytes, now: datetime) -> None:
         """See `GenerationRuntime.keep_unclaimed`."""
 
-        def job(batch: _Batch) -> None:
+        def job(batch: Batch) -> None:
             batch.statements.append(partial(self._write_unclaimed, batch, generation_id, reason, body, to_ms(now)))
 
-        await self._submit(job)
+        await self._commits.submit(job)
 
     async def unclaimed(self, *, limit: int = 100) -> Sequence[UnclaimedDelivery]:
         """See `GenerationRuntime.unclaimed`."""
@@ -256,7 +195,7 @@ class SqliteRuntime:
     async def forget_unclaimed(self, numbers: Sequence[int]) -> None:
         """See `GenerationRuntime.forget_unclaimed`."""
 
-        def job(batch: _Batch) -> None:
+        def job(batch: Batch) -> None:
             def statement() -> None:
                 count, size = self._store.forget_unclaimed(numbers)
                 batch.unclaimed -= count
@@ -264,7 +203,7 @@ class SqliteRuntime:
 
             batch.statements.append(statement)
 
-        await self._submit(job)
+        await self._commits.submit(job)
 
     async def parked(self, *, limit: int = 100) -> Sequence[Parked]:
         """See `GenerationRuntime.parked`."""
@@ -273,23 +212,23 @@ class SqliteRuntime:
     async def unpark(self, generation_id: UUID | None = None) -> int:
         """See `GenerationRuntime.unpark`."""
 
-        def job(batch: _Batch) -> list[Assignment]:
+        def job(batch: Batch) -> list[Assignment]:
             found: list[Assignment] = []
 
             def statement() -> None:
                 found.extend(self._store.unpark(generation_id))
-                batch.given.extend(found)
+                batch.unparked.extend(found)
                 batch.parked -= len(found)
 
             batch.statements.append(statement)
             return found
 
-        return len(await self._submit(job))
+        return len(await self._commits.submit(job))
 
     async def secret(self, name: str, make: Callable[[], str]) -> str:
         """See `GenerationRuntime.secret`."""
 
-        def job(batch: _Batch) -> str:
+        def job(batch: Batch) -> str:
             known = self._store.secret(name)
             if known is not None:
                 return known
@@ -297,7 +236,7 @@ class SqliteRuntime:
             batch.statements.append(lambda: self._store.insert_secret(name, secret))
             return secret
 
-        return await self._submit(job)
+        return await self._commits.submit(job)
 
     def stats(self) -> Stats:
         """See `GenerationRuntime.stats`."""
@@ -325,14 +264,11 @@ class SqliteRuntime:
             task.cancel()
         if self._background:
             await asyncio.wait(self._background)
-        self._closed = True
-        self._wake.set()
-        await self._loop_task
+        await self._commits.close()
         for watchers in self._watchers.values():
             for future in watchers:
                 if not future.done():
                     future.set_exception(StateUnavailable("the runtime is closed"))
-        self._committer.shutdown()
         self._store.close()
 
     # What the hand-out needs
@@ -340,106 +276,98 @@ class SqliteRuntime:
     async def pick_up(self, assignment: Assignment) -> None:
         """Commit that one more start has picked this task up."""
 
-        def job(batch: _Batch) -> None:
+        def job(batch: Batch) -> None:
             batch.statements.append(lambda: self._store.pick_up(assignment.number))
 
-        await self._submit(job)
+        await self._commits.submit(job)
 
     async def park(self, assignment: Assignment, error: str) -> None:
         """Commit that nobody tries this task any more."""
         now = to_ms(self._clock())
 
-        def job(batch: _Batch) -> None:
+        def job(batch: Batch) -> None:
             batch.statements.append(lambda: self._store.park(assignment.number, error[:2_000], now))
             batch.parked += 1
 
-        await self._submit(job)
+        await self._commits.submit(job)
 
-    # Batches
+    # What the group commit needs
 
-    def _submit(self, job: Callable[[_Batch], T]) -> asyncio.Future[T]:
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if self._closed:
-            future.set_exception(StateUnavailable("the runtime is closed"))
-            return future
-        self._queue.append((job, future))
-        self._wake.set()
-        return future
-
-    async def _run(self) -> None:
-        while True:
-            if not self._queue:
-                if self._closed:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            jobs = self._queue[:MAX_BATCH]
-            del self._queue[:MAX_BATCH]
-            await self._settle(jobs)
-
-    async def _settle(self, jobs: list[tuple[_Job, asyncio.Future[Any]]]) -> None:
-        """Commit `jobs` together; when one of them is poisoned, in halves, down to it."""
-        if not await self._commit(jobs):
-            half = len(jobs) // 2
-            await self._settle(jobs[:half])
-            await self._settle(jobs[half:])
-
-    async def _commit(self, jobs: list[tuple[_Job, asyncio.Future[Any]]]) -> bool:
-        """Run and commit `jobs` together. False: nothing of them was kept, and nobody was told."""
-        batch = _Batch()
-        replies: list[Any] = []
-        try:
-            for job, _ in jobs:
-                try:
-                    replies.append(job(batch))
-                except _Refused as refusal:
-                    replies.append(refusal)
-            self._prepare_alarms(batch)
-            if batch.writes():
-                self._store.begin()
-                self._write(batch)
-                await asyncio.get_running_loop().run_in_executor(self._committer, self._store.commit)
-        except sqlite3.OperationalError as error:  # the disk or the file: it would be the same for each alone
-            self._undo(batch)
-            replies = [_Refused(_unavailable(error)) for _ in jobs]
-        except Exception as error:  # noqa: BLE001  whatever a step raises goes to the one who called
-            self._undo(batch)
-            if len(jobs) > 1:
-                return False
-            replies = [_Refused(_unavailable(error) if isinstance(error, sqlite3.Error) else error)]
-        else:
-            self._committed(batch)
-        for (_, future), reply in zip(jobs, replies, strict=True):
-            if future.done():
-                continue
-            if isinstance(reply, _Refused):
-                future.set_exception(reply.told)
-            else:
-                future.set_result(reply)
+    def write(self, batch: Batch) -> bool:
+        """See `group_commit.Store`."""
+        now = self._clock()
+        for generation_id, entry in batch.touched.items():
+            at = entry.generation.alarm_at(now)
+            batch.alarms[generation_id] = None if at is None else to_ms_after(at)
+            unchanged = generation_id not in batch.changed and generation_id not in batch.born
+            if unchanged and at is None and entry.alarm_ms is not None:
+                # What rang and awaits nothing more must not ring again at every start.
+                batch.silenced.append(entry)
+        if not batch.has_writes():
+            return False
+        self._store.begin()
+        batch.write(self._store)
         return True
 
-    def _undo(self, batch: _Batch) -> None:
+    def commit(self) -> None:
+        """See `group_commit.Store`."""
+        self._store.commit()
+
+    def undo(self, batch: Batch) -> None:
+        """See `group_commit.Store`."""
         try:
             self._store.rollback()
         except sqlite3.Error as error:
             log.exception("rollback_failed", reason=str(error))
         for generation_id in batch.touched:
-            if entry := self._cache.pop(generation_id, None):
-                self._cached_bytes -= entry.size
+            self._registers.forget(generation_id)
 
-    def _entry(self, batch: _Batch, generation_id: UUID) -> _Entry:
-        entry = batch.touched.get(generation_id) or self._cache.get(generation_id)
+    def committed(self, batch: Batch) -> None:
+        """See `group_commit.Store`: remember it, hand over its tasks, and wake those who wait for it."""
+        for generation_id, write in batch.written.items():
+            before = batch.touched[generation_id].flags
+            for flag, bit in FLAGS.items():
+                self._flag_counts[flag] += bool(write.flags & bit) - bool(before & bit)
+        self._registers.remember(batch)
+        self._parked += batch.parked
+        self._unclaimed += batch.unclaimed
+        self._unclaimed_bytes += batch.unclaimed_bytes
+        for number in batch.done:
+            self._handout.ended(number)
+        for assignment in (*batch.tasks, *batch.unparked):
+            self._handout.give(assignment)
+        if self._worker is not None:
+            for generation_id, alarm_ms in batch.alarms.items():
+                self._alarms.set(generation_id, alarm_ms)
+            for generation_id, ask in batch.asks:
+                self._ask(generation_id, ask)
+        if self._watchers:
+            for generation_id, write in batch.written.items():
+                for future in self._watchers.pop(generation_id, ()):
+                    if not future.done():
+                        future.set_result(write.version)
+
+    def _ask(self, generation_id: UUID, ask: Ask) -> None:
+        try:
+            if self._worker is not None:
+                self._worker.ask(generation_id, ask)
+        except Exception:
+            log.exception("ask_failed", id=str(generation_id))
+
+    # What jobs do
+
+    def _entry(self, batch: Batch, generation_id: UUID) -> Entry:
+        entry = batch.touched.get(generation_id) or self._registers.get(generation_id)
         if entry is None:
             row = self._store.load(generation_id)
             if row is None:
-                raise _Refused(_not_found(generation_id))
+                raise Refused(_not_found(generation_id))
             generation = Generation(decode(row.register), self._policy)
-            entry = _Entry(row.number, generation, row.flags, row.alarm_at, len(row.register))
+            entry = Entry(row.number, generation, row.flags, row.alarm_at, len(row.register))
         batch.touched[generation_id] = entry
         return entry
 
-    def _carry_out(self, batch: _Batch, generation_id: UUID, entry: _Entry, orders: list[Order]) -> None:
+    def _carry_out(self, batch: Batch, generation_id: UUID, entry: Entry, orders: list[Order]) -> None:
         for order in orders:
             match order:
                 case Ask():
@@ -453,53 +381,7 @@ class SqliteRuntime:
                     batch.tasks.append(Assignment(self._store.next_task, generation_id, order, 0))
                     self._store.next_task += 1
 
-    def _prepare_alarms(self, batch: _Batch) -> None:
-        now = self._clock()
-        for generation_id, entry in batch.touched.items():
-            at = entry.generation.alarm_at(now)
-            batch.alarms[generation_id] = None if at is None else to_ms_after(at)
-            unchanged = generation_id not in batch.changed and generation_id not in batch.born
-            if unchanged and at is None and entry.alarm_ms is not None:
-                # What rang and awaits nothing more must not ring again at every start.
-                batch.silenced.append(entry)
-
-    def _write(self, batch: _Batch) -> None:
-        store = self._store
-        for generation_id, (entry, request, idempotency) in batch.born.items():
-            store.insert(generation_id, self._row(batch, generation_id, entry), request)
-            if idempotency is not None:
-                store.insert_idempotency(*idempotency, generation_id)
-        store.update(
-            self._row(batch, generation_id, batch.touched[generation_id])
-            for generation_id in batch.changed
-            if generation_id not in batch.born
-        )
-        if batch.tasks:
-            store.insert_tasks(batch.tasks)
-        if batch.done:
-            store.end_tasks(batch.done)
-        if batch.silenced:
-            store.clear_alarms(entry.number for entry in batch.silenced)
-        if batch.forgotten:
-            store.forget_requests(batch.forgotten)
-        for statement in batch.statements:
-            statement()
-
-    def _row(self, batch: _Batch, generation_id: UUID, entry: _Entry) -> Write:
-        generation = entry.generation
-        write = Write(
-            generation.version,
-            _flags(generation),
-            batch.alarms[generation_id],
-            encode(generation.register),
-            entry.number,
-        )
-        batch.written[generation_id] = write
-        return write
-
-    def _write_unclaimed(
-        self, batch: _Batch, generation_id: UUID | None, reason: str, body: bytes, now_ms: int
-    ) -> None:
+    def _write_unclaimed(self, batch: Batch, generation_id: UUID | None, reason: str, body: bytes, now_ms: int) -> None:
         digest = sha256(b"%b/%b" % (generation_id.bytes if generation_id else b"", body)).digest()
         if not self._store.keep_unclaimed(generation_id, reason, body, digest, now_ms):
             return
@@ -514,50 +396,6 @@ class SqliteRuntime:
                 return
             batch.unclaimed -= 1
             batch.unclaimed_bytes -= dropped
-
-    def _committed(self, batch: _Batch) -> None:
-        """Everything here is true now: remember it."""
-        for entry in batch.silenced:
-            entry.alarm_ms = None
-        for generation_id, write in batch.written.items():
-            entry = batch.touched[generation_id]
-            for flag, bit in FLAGS.items():
-                self._flag_counts[flag] += bool(write.flags & bit) - bool(entry.flags & bit)
-            entry.flags, entry.alarm_ms = write.flags, write.alarm_at
-            self._cached_bytes += len(write.register) - entry.size if generation_id in self._cache else 0
-            entry.size = len(write.register)
-        for generation_id, entry in batch.touched.items():
-            if generation_id not in self._cache:
-                self._cached_bytes += entry.size
-                self._cache[generation_id] = entry
-            else:
-                self._cache.move_to_end(generation_id)
-        while len(self._cache) > CACHED_REGISTERS or (self._cached_bytes > CACHED_BYTES and len(self._cache) > 1):
-            self._cached_bytes -= self._cache.popitem(last=False)[1].size
-        self._parked += batch.parked
-        self._unclaimed += batch.unclaimed
-        self._unclaimed_bytes += batch.unclaimed_bytes
-        self._tell(batch)
-
-    def _tell(self, batch: _Batch) -> None:
-        """Hand over what was committed, and wake those who wait for it."""
-        for number in batch.done:
-            self._handout.ended(number)
-        for assignment in (*batch.tasks, *batch.given):
-            self._handout.give(assignment)
-        if self._worker is not None:
-            for generation_id, alarm_ms in batch.alarms.items():
-                self._alarms.set(generation_id, alarm_ms)
-            for generation_id, ask in batch.asks:
-                try:
-                    self._worker.ask(generation_id, ask)
-                except Exception:
-                    log.exception("ask_failed", id=str(generation_id))
-        if self._watchers:
-            for generation_id in batch.written:
-                for future in self._watchers.pop(generation_id, ()):
-                    if not future.done():
-                        future.set_result(batch.written[generation_id].version)
 
     # Alarms and what was left over
 
@@ -616,18 +454,6 @@ class SqliteRuntime:
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _flags(generation: Generation) -> int:
-    register = generation.register
-    running = register.completed_at is None and register.deleted_at is None
-    return (FLAGS["running"] if running else 0) | (
-        FLAGS["projection_failed"] if register.projection.error is not None else 0
-    )
-
-
-def _unavailable(error: sqlite3.Error) -> StateUnavailable:
-    return StateUnavailable(f"the state store cannot commit: {error}. Check the disk's space and permissions")
 
 
 def _not_found(generation_id: UUID) -> GenerationNotFound:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -48,8 +49,25 @@ class Courier:
         self._sender = sender
         self._spawn = spawn
 
-    async def bring(self, entry: Entry, run: Run, result: Result | None, latency: float) -> None:
-        """Deliver a finished result, or with None the error of the whole task, `latency` seconds from now."""
+    def announce(self, entry: Entry, run: Run, result: Result | None, latency: float) -> None:
+        """Have a finished result delivered, or with None the error of the whole task, `latency` seconds from now."""
+        self._begin(entry, result, partial(self._bring, entry, run, result, latency))
+
+    def _begin(self, entry: Entry, result: Result | None, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a delivery, unless too many are on their way already. It is pending from now on."""
+        if self._ledger.totals.webhooks_pending >= self._options.max_pending_webhooks:
+            self._drop(entry, result)
+            return
+        self._ledger.totals.webhooks_pending += 1
+        self._spawn(self._pending(work()))
+
+    async def _pending(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            self._ledger.totals.webhooks_pending -= 1
+
+    async def _bring(self, entry: Entry, run: Run, result: Result | None, latency: float) -> None:
         subject = Subject(entry.task_uuid, run.task.prompt, result.image_uuid if result is not None else "")
         faults = self._staging.firing("webhook", "row", subject)
         if first_of(WebhookDrop, faults) is not None:
@@ -105,7 +123,7 @@ class Courier:
         duplicate = first_of(WebhookDuplicate, faults)
         for number in range(duplicate.times if duplicate is not None else 0):
             pause = duplicate.seconds * (number + 1) if duplicate is not None else 0
-            self._spawn(self._again(entry, run, result, body, pause))
+            self._begin(entry, result, partial(self._again, entry, run, result, body, pause))
         await self._send(entry, run, result, kind, body)
 
     async def _again(self, entry: Entry, run: Run, result: Result | None, body: object, pause: float) -> None:

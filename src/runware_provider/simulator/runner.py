@@ -150,6 +150,10 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    @property
+    def _busy(self) -> bool:
+        return bool(self.server_state.connections or self.server_state.tasks)
+
     async def main_loop(self) -> None:
         self.ready.set()
         while not await self.on_tick(0):
@@ -165,7 +169,8 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         deadline = time.monotonic() + STOP_SECONDS
-        while (self.server_state.connections or self.server_state.tasks) and time.monotonic() < deadline:
+        # uvicorn has no event for the end of its last connection.
+        while self._busy and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         for request in list(self.server_state.tasks):
             request.cancel()

@@ -157,7 +157,7 @@ class Tasks:
 
     def _bring(self, entry: Entry, run: Run, result: Result | None) -> None:
         if run.task.webhook_url is not None and (result is not None or run.error is not None):
-            self._spawn(self._courier.bring(entry, run, result, self._drawn(self._options.webhook_latency)))
+            self._courier.announce(entry, run, result, self._drawn(self._options.webhook_latency))
 
     def _results(self, task: Inference, faults: list[Fault], image_origin: str) -> list[Result]:
         count = task.count

@@ -15,7 +15,7 @@ _HEADERS = {"Content-Type": "application/json", "User-Agent": "runware-simulator
 
 
 class WebhookSender:
-    """Sends bodies over one shared session. The number on their way is bounded; more are dropped, and counted."""
+    """Sends bodies over one shared session with a bounded number of connections."""
 
     def __init__(self, options: SimulatorOptions, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -29,18 +29,6 @@ class WebhookSender:
 
         `tried` is set when the receiver has answered, or has let the time pass, for the first time.
         """
-        ledger = self._ledger
-        if ledger.totals.webhooks_pending >= self._options.max_pending_webhooks:
-            delivery.outcome = "dropped"
-            ledger.totals.webhooks_dropped += 1
-            return
-        ledger.totals.webhooks_pending += 1
-        try:
-            await self._deliver(url, body, delivery, tried)
-        finally:
-            ledger.totals.webhooks_pending -= 1
-
-    async def _deliver(self, url: str, body: bytes, delivery: Delivery, tried: asyncio.Event | None) -> None:
         pause = self._options.webhook_retry_first
         for attempt in range(self._options.webhook_retries + 1):
             if attempt:
