@@ -1,4 +1,4 @@
-.PHONY: setup setup-dev demo serve test check fix bench clean
+.PHONY: setup setup-dev demo serve test check fix docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,10 +33,14 @@ check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/docs.py --check
 
 fix: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup-dev
+	$(BIN)/python tools/docs.py
 
 clean:
 	rm -rf .venv demo

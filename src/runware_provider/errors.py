@@ -242,6 +242,10 @@ class StateTooNew(ConfigurationError):
     """The state was written by a newer release. It is left untouched; install that release."""
 
 
+class StateDamaged(RunwareProviderError):
+    """What is kept of one generation cannot be read. It is left as it is; restore it from a backup."""
+
+
 class StateUnavailable(RunwareProviderError):
     """The state store could not commit. The call may or may not be kept: try again, calls are idempotent."""
 

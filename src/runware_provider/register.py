@@ -13,7 +13,15 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from runware_provider.errors import ApiRejected, HttpError, NetworkError, OutputError, ProjectionFailed, StateTooNew
+from runware_provider.errors import (
+    ApiRejected,
+    HttpError,
+    NetworkError,
+    OutputError,
+    ProjectionFailed,
+    StateDamaged,
+    StateTooNew,
+)
 from runware_provider.types import DispatchStatus, JsonObject, Request, Stored
 
 SCHEMA: Literal[1] = 1
@@ -115,11 +123,15 @@ def encode(register: Register) -> str:
 
 
 def decode(text: str | bytes) -> Register:
-    """The register that `text` holds, brought to this release's schema. Raises StateTooNew."""
+    """The register that `text` holds, brought to this release's schema. Raises StateTooNew, StateDamaged."""
     try:
         return _register.validate_json(text)
     except ValueError:
+        pass
+    try:
         return _register.validate_python(_upgraded(json.loads(text)))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StateDamaged(f"a register cannot be read: {type(error).__name__}; restore it from a backup") from error
 
 
 def _upgraded(raw: JsonObject) -> JsonObject:
@@ -138,5 +150,8 @@ def encode_request(request: Request) -> str:
 
 
 def decode_request(text: str | bytes) -> Request:
-    """The request that `text` holds."""
-    return _request.validate_json(text)
+    """The request that `text` holds. Raises StateDamaged."""
+    try:
+        return _request.validate_json(text)
+    except ValueError as error:
+        raise StateDamaged("a request cannot be read; restore it from a backup") from error

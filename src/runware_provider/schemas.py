@@ -78,18 +78,20 @@ def check_create(args: CreateArgs) -> int:
         for key, value in args.metadata.items()
         if not 1 <= len(key) <= 64 or len(value) > 512
     ]
+    deep = False
     try:
         text = json.dumps([args.input, args.metadata], allow_nan=False)
-        if _depth(text) > MAX_DEPTH:
-            raise RecursionError
+        deep = _depth(text) > MAX_DEPTH
         # Lone surrogates cannot be sent to Runware as UTF-8, nor kept in most databases.
         json.dumps([args.input, args.metadata], ensure_ascii=False).encode()
     except UnicodeEncodeError:
         issues.append(("input", "holds a lone surrogate, which is no character"))
     except RecursionError:
-        issues.append(("input", f"is nested more than {MAX_DEPTH} levels deep"))
+        deep = True
     except (ValueError, TypeError) as error:
         issues.append(("input", f"is not JSON: {error}"))
+    if deep:
+        issues.append(("input", f"is nested more than {MAX_DEPTH} levels deep"))
     if issues:
         raise InvalidArgs(issues)
     return expected

@@ -78,18 +78,18 @@ async def serving(ctx: Context, listener: socket.socket | None) -> AsyncIterator
         servers.append((_server(guarded(ctx, app, trusted=True)), local))
         if listener is not None:
             servers.append((_server(guarded(ctx, app)), listener))
-        async with asyncio.TaskGroup() as group:
-            for server, each in servers:
-                group.create_task(server.serve(sockets=[each]))
-            try:
-                for server, _ in servers:
-                    await server.listening.wait()
-                ctx.owner.announce(path, f"http://{_address(listener)}" if listener else None)
-                yield app
-            finally:
-                ctx.owner.announce(None)
-                for server, _ in servers:
-                    server.end()
+        # Not a task group: what the block raises must come out as it is.
+        running = [asyncio.create_task(server.serve(sockets=[each])) for server, each in servers]
+        try:
+            for server, _ in servers:
+                await server.listening.wait()
+            ctx.owner.announce(path, f"http://{_address(listener)}" if listener else None)
+            yield app
+        finally:
+            ctx.owner.announce(None)
+            for server, _ in servers:
+                server.end()
+            await asyncio.gather(*running)
 
 
 async def until_stopped() -> None:

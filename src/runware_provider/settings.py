@@ -209,5 +209,6 @@ def _plain(message: str) -> str:
 
 
 def _did_you_mean(name: str, known: set[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; the settings are {', '.join(sorted(known))}"
+    short = {each.removeprefix(PREFIX): each for each in known}  # the prefix would make everything alike
+    close = get_close_matches(name.removeprefix(PREFIX), short, 1)
+    return f"; did you mean {short[close[0]]}?" if close else f"; the settings are {', '.join(sorted(known))}"

@@ -23,7 +23,8 @@ def raw(*pieces: bytes, stall: bool = False) -> Answer:
 
 
 def head(status: str = "200 OK", **headers: object) -> bytes:
-    """A response head; `_` in names stands for `-`."""
+    """A response head; `_` in names stands for `-`. It says that the connection will not be kept."""
+    headers = {"Connection": "close"} | headers
     lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode()
 
@@ -42,7 +43,7 @@ def chunked(data: bytes, *, end: bool = True) -> Answer:
 
 def closed(data: bytes) -> Answer:
     """`data` without a length: only the end of the connection ends it."""
-    return raw(head(Connection="close"), data)
+    return raw(head(), data)
 
 
 def redirect(location: str, status: str = "302 Found") -> Answer:
@@ -54,7 +55,7 @@ def endless(piece: bytes) -> Answer:
     """`piece`, over and over, without a length."""
 
     async def answer(writer: Writer) -> None:
-        writer.write(head(Connection="close"))
+        writer.write(head())
         while True:
             writer.write(piece)
             await writer.drain()

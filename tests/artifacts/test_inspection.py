@@ -91,9 +91,9 @@ async def test_no_beginning_of_an_image_is_an_image(artifacts: Artifacts, cdn: C
 
 @pytest.mark.parametrize("extension", FORMATS)
 async def test_damage_never_raises_anything_else(artifacts: Artifacts, cdn: Cdn, extension: str) -> None:
-    """Each of the first bytes at its highest: kept, because only pixels would show it, or rejected as a value."""
+    """Early bytes at their highest: kept, because only pixels would show it, or rejected as a value."""
     picture = a_picture(extension)
-    for at in range(min(len(picture), 300)):
+    for at in [*range(40), *range(40, min(len(picture), 400), 7)]:
         damaged = picture[:at] + b"\xff" + picture[at + 1 :]
         try:
             await keep(artifacts, cdn.says(body(damaged)))

@@ -79,19 +79,14 @@ async def test_an_alarm_rings_on_time_and_not_before(open_runtime: OpenRuntime) 
 
 async def test_each_question_is_asked_once_and_not_before_its_time(open_runtime: OpenRuntime) -> None:
     """An alarm that rings a fraction of a millisecond early would ask, and then ask again in time."""
-    first = now() + SOON
-    due = {}
+    first = now() + 4 * SOON
+    births = [a_birth(deadline=first + timedelta(microseconds=577 * number)) for number in range(200)]
+    due = {birth.id: birth.deadline for birth in births}  # after it, the next question is due 2 s later
     async with open_runtime() as runtime:
         worker = Scribe(runtime, for_ever)
         runtime.start(worker, slots=slots())
-        for number in range(200):
-            at = first + timedelta(microseconds=577 * number)
-            birth = a_last_question(at)
-            due[birth.id] = at
-            await asyncio.gather(
-                runtime.create(birth),
-                runtime.call(birth.id, given_up, version),
-            )
+        await make(runtime, births)
+        await asyncio.gather(*(runtime.call(birth.id, accept, version) for birth in births))
         await worker.until(lambda: len(worker.asked_at) == 200)
         await asyncio.sleep(0.02)
 
@@ -161,14 +156,17 @@ async def test_a_thousand_overdue_alarms_all_ring(open_runtime: OpenRuntime) -> 
         assert {"failed"} == {(await runtime.get_state(birth.id)).status for birth in births}
 
 
-async def test_a_question_that_is_due_is_asked_although_a_call_comes_first(open_runtime: OpenRuntime) -> None:
+@pytest.mark.parametrize("last", [False, True])
+async def test_a_question_that_is_due_is_asked_although_a_call_comes_first(
+    open_runtime: OpenRuntime, last: bool
+) -> None:
     """Whatever touches a generation between the moment that something is due and its alarm must not swallow it."""
-    birth = a_birth(deadline=now() + SOON)
+    due = now() + SOON
+    birth = a_last_question(due) if last else a_birth(deadline=due)
     async with open_runtime() as runtime:
         worker = Scribe(runtime, for_ever)
         runtime.start(worker, slots=slots())
-        await runtime.create(birth)
-        await runtime.call(birth.id, accept, version)
+        await asyncio.gather(runtime.create(birth), runtime.call(birth.id, given_up if last else accept, version))
         await asyncio.sleep(SOON.total_seconds() - 0.03)
         call = asyncio.ensure_future(runtime.call(birth.id, nothing, version))
         await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from tests.conformance.builders import (
     version,
 )
 from tests.conformance.engines import OpenRuntime
-from tests.conformance.workers import Scribe, for_ever, slots
+from tests.conformance.workers import Scribe, slots
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,24 +143,6 @@ async def test_a_task_that_kills_its_process_is_parked(open_runtime: OpenRuntime
         runtime.start(worker, slots=slots())
         assert await runtime.unpark() == 1
         await worker.until(lambda: [Project()] == [each.task for each in worker.ended])
-
-
-async def test_a_suspicion_is_not_held_against_the_innocent(open_runtime: OpenRuntime) -> None:
-    """What was merely beside a deadly task, several times, is done as soon as it gets its turn."""
-    async with open_runtime() as runtime:
-        await make(runtime, (a_birth() for _ in range(10)))
-    for _ in range(MAX_ATTEMPTS - 1):
-        async with open_runtime() as runtime:
-            worker = Scribe(runtime, for_ever)
-            runtime.start(worker, slots=slots())
-            await worker.until(lambda worker=worker: bool(worker.given))  # type: ignore[misc]
-    async with open_runtime() as runtime:
-        worker = Scribe(runtime)
-        runtime.start(worker, slots=slots())
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
-
-        assert runtime.stats().parked == 0
-        assert {1} == set(Counter(each.number for each in worker.ended).values())
 
 
 @pytest.mark.parametrize("turns", range(0, 12, 3))

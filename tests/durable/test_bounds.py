@@ -1,12 +1,17 @@
 """What is bounded: memory, pages of what was left over, the horizon of alarms, unclaimed deliveries."""
 
 import asyncio
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from runware_provider.durable import Assignment, handout, sqlite
+from runware_provider.durable import MAX_ATTEMPTS, Assignment, handout, sqlite, sqlite_batch
+from runware_provider.durable.sqlite import SqliteRuntime
+from runware_provider.register import encode
 from tests.conformance.builders import (
     PATIENCE,
     a_birth,
@@ -24,6 +29,13 @@ from tests.durable.conftest import OpenSqlite
 # Memory
 
 
+def cached(runtime: SqliteRuntime) -> tuple[int, int]:
+    """How many registers are remembered, and their size as text, which must be what is reckoned."""
+    sizes = [len(encode(entry.generation.register)) for entry in runtime._registers._entries.values()]
+    assert sum(sizes) == runtime._registers._bytes
+    return len(sizes), sum(sizes)
+
+
 async def test_twenty_thousand_generations_leave_the_cache_within_its_bounds(open_sqlite: OpenSqlite) -> None:
     """And nothing else that grows: no task, alarm, watcher or failure is remembered when all is done."""
     async with open_sqlite() as runtime:
@@ -39,14 +51,16 @@ async def test_twenty_thousand_generations_leave_the_cache_within_its_bounds(ope
         await eventually(lambda: not any(runtime.stats().tasks.values()), within=30)
 
         assert runtime.stats().running == 0
-        assert 0 < len(runtime._cache) <= sqlite.CACHED_REGISTERS
-        assert runtime._cached_bytes == sum(entry.size for entry in runtime._cache.values()) <= sqlite.CACHED_BYTES
+        number, size = cached(runtime)
+        assert 0 < number <= sqlite_batch.CACHED_REGISTERS
+        assert 0 < size <= sqlite_batch.CACHED_BYTES
         assert len(runtime._alarms) == 0
         assert len(runtime._alarms._heap) <= 4 * 500 + 64
         assert runtime._watchers == {}
         await eventually(lambda: len(runtime._background) <= 1)
         hands = runtime._handout
-        assert [len(each) for each in (hands._open, hands._failures, hands._delayed, hands._running)] == [0] * 4
+        await eventually(lambda: not hands._running)
+        assert [len(each) for each in (hands._open, hands._failures, hands._delayed)] == [0] * 3
 
 
 @pytest.mark.parametrize(("registers", "size"), [(10, 1 << 20), (1_000, 10_000)])
@@ -54,15 +68,14 @@ async def test_the_cache_is_bounded_by_number_and_by_bytes(
     open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch, registers: int, size: int
 ) -> None:
     """And what falls out of it is read again, the same."""
-    monkeypatch.setattr(sqlite, "CACHED_REGISTERS", registers)
-    monkeypatch.setattr(sqlite, "CACHED_BYTES", size)
+    monkeypatch.setattr(sqlite_batch, "CACHED_REGISTERS", registers)
+    monkeypatch.setattr(sqlite_batch, "CACHED_BYTES", size)
     async with open_sqlite() as runtime:
         ids = await make(runtime, (a_birth(expected=30) for _ in range(50)))
         for number in range(30):
             await asyncio.gather(*(runtime.call(each, deliver(f"{number}"), version) for each in ids))
-            assert len(runtime._cache) <= registers
-            assert runtime._cached_bytes == sum(entry.size for entry in runtime._cache.values())
-            assert runtime._cached_bytes <= size or len(runtime._cache) == 1
+            assert cached(runtime)[0] <= registers
+            assert cached(runtime)[1] <= size
 
         assert {(await runtime.get_state(each)).version for each in ids} == {31}
         await tasks_match_state(runtime)
@@ -127,6 +140,53 @@ async def test_unparking_while_what_was_left_over_is_still_read(
         assert set(Counter(each.number for each in worker.given).values()) == {1}
         assert len(worker.given) == 20
         await tasks_match_state(runtime)
+
+
+async def test_what_several_dead_processes_had_picked_up_is_done_within_its_slots(
+    open_sqlite: OpenSqlite, state: Path
+) -> None:
+    """It is watched more closely: one at a time, within its kind's slots. The innocent are done, not parked."""
+    async with open_sqlite() as runtime:
+        await make(runtime, (a_birth() for _ in range(20)))
+    with closing(sqlite3.connect(state, isolation_level=None)) as connection:
+        connection.execute("UPDATE tasks SET attempts = number % ?", (MAX_ATTEMPTS,))
+    async with open_sqlite() as runtime:
+        at_once: Counter[str] = Counter()
+        most: Counter[str] = Counter()
+
+        async def act(assignment: Assignment) -> None:
+            running = [type(assignment.task).__name__]
+            if assignment.attempts >= handout.SUSPICIOUS:
+                running.append("suspicious")
+            for each in running:
+                at_once[each] += 1
+                most[each] = max(most[each], at_once[each])
+            await asyncio.sleep(0)
+            await worker.do(assignment)
+            at_once.subtract(running)
+
+        worker = Scribe(runtime, act)
+        runtime.start(worker, slots=slots(2))
+        await eventually(lambda: not any(runtime.stats().tasks.values()))
+
+        assert most == {"Dispatch": 2, "Project": 2, "suspicious": 1}
+        assert Counter(each.number for each in worker.ended) == Counter(range(1, 41))
+        assert runtime.stats().parked == 0
+
+
+async def test_a_task_that_was_at_the_scene_too_often_is_parked_unseen(open_sqlite: OpenSqlite, state: Path) -> None:
+    """At the fifth death nobody runs it again, not even once more."""
+    async with open_sqlite() as runtime:
+        await make(runtime, (a_birth() for _ in range(3)))
+    with closing(sqlite3.connect(state, isolation_level=None)) as connection:
+        connection.execute("UPDATE tasks SET attempts = ? WHERE number = 4", (MAX_ATTEMPTS,))
+    async with open_sqlite() as runtime:
+        worker = Scribe(runtime)
+        runtime.start(worker, slots=slots())
+        await eventually(lambda: not any(runtime.stats().tasks.values()))
+
+        assert [each.number for each in await runtime.parked()] == [4]
+        assert sorted(each.number for each in worker.given) == [1, 2, 3, 5, 6]
 
 
 # Alarms far away

@@ -106,7 +106,7 @@ async def test_a_hanging_answer_ends_in_a_broken_connection(api: Api) -> None:
 
 
 async def test_a_slow_answer_comes_after_acceptance(api: Api) -> None:
-    api.stage({"on": "dispatch", "do": "slow", "seconds": 0.1})
+    api.stage({"on": "dispatch", "do": "slow", "seconds": 0.4})
     task = api.task(deliveryMethod="async")
     posting = asyncio.create_task(api.post(task))
     await asyncio.sleep(0.05)
@@ -207,7 +207,7 @@ async def test_the_url_is_another(api: Api) -> None:
 
 
 async def test_a_task_is_slow_or_never_ends(api: Api) -> None:
-    slow = {"on": "task", "do": "slow", "seconds": 0.05, "nth": [1]}
+    slow = {"on": "task", "do": "slow", "seconds": 0.3, "nth": [1]}
     api.stage(slow, {"on": "task", "do": "stuck", "nth": [2]})
     first, second = api.task(deliveryMethod="async"), api.task(deliveryMethod="async")
     await api.post(first, second)

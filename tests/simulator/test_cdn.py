@@ -71,10 +71,10 @@ async def test_an_image_that_is_not_finished_is_a_404() -> None:
 
 
 async def test_a_url_expires() -> None:
-    async with simulated(url_ttl=0.15) as api:
+    async with simulated(url_ttl=0.5) as api:
         short, long = await _url(api), await _url(api, ttl=60)
         assert (await _got(api, short))[0] == 200
-        await asyncio.sleep(0.16)
+        await asyncio.sleep(0.5)
 
         assert (await _got(api, short))[0] == 403
         assert (await _got(api, long))[0] == 200

@@ -234,7 +234,7 @@ async def test_finished_rows_come_back_on_every_poll(api: Api) -> None:
 
 
 async def test_results_show_one_by_one_beside_a_row_that_is_processing() -> None:
-    async with simulated(result_spread=0.15) as api:
+    async with simulated(result_spread=0.5) as api:
         task = api.task(deliveryMethod="async", numberResults=2)
         await api.post(task)
 
@@ -244,7 +244,7 @@ async def test_results_show_one_by_one_beside_a_row_that_is_processing() -> None
 
 
 async def test_details_are_known_only_once_the_task_has_finished() -> None:
-    async with simulated(latency=0.1) as api:
+    async with simulated(latency=0.3) as api:
         task = api.task(deliveryMethod="async")
         await api.post(task)
         question = {"taskType": "getTaskDetails", "taskUUID": task["taskUUID"]}

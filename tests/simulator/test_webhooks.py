@@ -117,7 +117,7 @@ async def test_deliveries_on_their_way_are_bounded() -> None:
 
 async def test_connections_to_receivers_are_bounded() -> None:
     async with simulated(webhook_connections=2) as api:
-        api.receiver.silence = 0.05
+        api.receiver.silence = 0.3
         await api.post(api.hooked(numberResults=6))
         await api.receiver.wait(2)
         await asyncio.sleep(0.01)

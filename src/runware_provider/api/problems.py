@@ -70,6 +70,7 @@ def problem(
     status: int,
     detail: str,
     *,
+    title: str | None = None,
     issues: Sequence[tuple[str, str]] = (),
     generation_id: str | None = None,
     runware_errors: Sequence[JsonObject] = (),
@@ -77,7 +78,7 @@ def problem(
 ) -> Response:
     """A problem as a response."""
     content = Problem(
-        title=TITLES.get(status, "Error"),
+        title=title or TITLES.get(status, "Error"),
         status=status,
         detail=detail,
         errors=[FieldIssue(field=field, message=message) for field, message in issues] or None,
@@ -159,7 +160,9 @@ async def _provider_error(_: Request, error: Exception) -> Response:
             return problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
         case RunwareRefused():
             return problem(502, f"Runware refused: {error}", runware_errors=error.errors)
-        case StateUnavailable() | ProjectionUnavailable() | RunwareUnavailable() | ConfigurationError():
+        case ConfigurationError():
+            return problem(503, str(error), title="Not configured")
+        case StateUnavailable() | ProjectionUnavailable() | RunwareUnavailable():
             return problem(503, str(error), headers={"Retry-After": "5"})
         case _:
             return problem(500, "something went wrong here; the log says what")

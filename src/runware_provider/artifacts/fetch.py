@@ -21,7 +21,7 @@ MAX_REDIRECTS = 5
 MAX_RETRY_AFTER = timedelta(hours=1)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _EXCERPT_BYTES = 2_000
-_EXCERPT_SECONDS = 2.0
+_EXCERPT_SECONDS = 1.0
 _CONNECT_SECONDS = 10.0
 
 Sink = Callable[[bytes], Awaitable[None]]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from runware_provider.cli.connection import Answered
@@ -46,10 +45,11 @@ def run(arguments: list[str]) -> int:
     os.environ.pop("RUNWARE_PROVIDER_DEBUG", None)
     try:
         code = app(arguments, standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        err.print(f"[red]error:[/red] {_escaped(error.format_message())}")
+        err.print("see: runware-provider --help, runware-provider COMMAND --help")
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -70,6 +70,8 @@ def _failed(error: RunwareProviderError) -> int:
                 err.print(f"  generation {error.problem['generation_id']}")
             for each in error.problem.get("runware_errors") or ():
                 err.print(f"  Runware: {_escaped(json.dumps(each, ensure_ascii=False))}")
+            if error.problem.get("title") == "Not configured":
+                return 2
             return 2 if status in {400, 409, 413, 422} else TRY_AGAIN if status in {429, 503} else 1
         case ConfigurationError() | InvalidArgs():
             return 2
@@ -108,7 +110,7 @@ def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8181,
     latency: Annotated[str, typer.Option(help="Seconds until the first result: 2 or 0.5-2.")] = "0.05-0.15",
-    image_bytes: Annotated[int | None, typer.Option(min=1000, help="Plain images of exactly this size.")] = None,
+    image_bytes: Annotated[int | None, typer.Option(min=32_768, help="Plain images of exactly this size.")] = None,
     error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of results that are errors.")] = 0.0,
     webhook_drop_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks never sent.")] = 0.0,
     dispatch_error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of tasks refused with 503.")] = 0.0,
@@ -195,7 +197,7 @@ def list_(
     label: Annotated[list[str] | None, typer.Option("--label", help="KEY=VALUE, repeatable.")] = None,
     created_after: Annotated[str | None, typer.Option(help="ISO-8601 time.")] = None,
     created_before: Annotated[str | None, typer.Option(help="ISO-8601 time.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Rows of a page.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="From the page before.")] = None,
     as_json: Json = False,
 ) -> int:
@@ -218,9 +220,9 @@ def list_(
 def models(
     query: Annotated[str, typer.Argument(help="Words of the model's name.")] = "",
     category: Annotated[str | None, typer.Option(help="checkpoint, lora, lycoris, vae or embeddings.")] = None,
-    architecture: Annotated[str | None, typer.Option()] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
-    offset: Annotated[int, typer.Option(min=0)] = 0,
+    architecture: Annotated[str | None, typer.Option(help="For example flux1d, sdxl.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Rows of a page.")] = 20,
+    offset: Annotated[int, typer.Option(min=0, help="Rows to pass over.")] = 0,
     as_json: Json = False,
 ) -> int:
     """Search Runware's model catalogue."""
@@ -254,7 +256,7 @@ def replay(
     from runware_provider.cli import commands
 
     if (id is None) != all_failed:
-        raise click.UsageError("give an ID or --all-failed")
+        raise InvalidArgs([("ID", "give one, or --all-failed for all that failed")])
     return _run(None, lambda settings: commands.replay(settings, id, as_json=as_json))
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from runware_provider.cli import render
 from runware_provider.cli.connection import connected
 from runware_provider.cli.render import out
+from runware_provider.durable.owner import prepare
 from runware_provider.errors import InvalidArgs
 from runware_provider.settings import Settings
 
@@ -154,7 +155,8 @@ async def migrate(settings: Settings, *, as_json: bool) -> None:
     from runware_provider.projection import migrate as upgrade
     from runware_provider.projection import pending
 
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if settings.projection_url is None:
+        prepare(settings.data_dir)
     waiting = list(await pending(settings.projection_address))
     await upgrade(settings.projection_address)
     if as_json:

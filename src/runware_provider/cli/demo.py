@@ -15,7 +15,7 @@ from runware_provider.create import create_generation, get_generation
 from runware_provider.errors import ConfigurationError
 from runware_provider.serving import bind, serving
 from runware_provider.settings import Settings
-from runware_provider.simulator import Simulator
+from runware_provider.simulator import Simulator, SimulatorOptions
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, ListArgs, SuccessOutput
 
 _STEPS = {
@@ -38,7 +38,8 @@ async def demo(folder: Path, prompt: str) -> int:
         pictures.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"--folder {folder} cannot be used: {error.strerror}") from error
-    async with Simulator() as simulator:
+    unhurried = SimulatorOptions(latency=(0.3, 0.5), result_spread=(0.1, 0.3))
+    async with Simulator(unhurried) as simulator:
         with bind("127.0.0.1", 0) as listener:
             public_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             settings = Settings(
@@ -109,11 +110,7 @@ def _copy(ctx: Context, output: SuccessOutput, pictures: Path, name: str) -> Pat
     if source is None:
         raise ConfigurationError("the demo keeps its images in files")
     target = pictures / f"{name}{source.suffix}"
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    shutil.copyfile(source, target)
     return target
 
 

@@ -48,12 +48,11 @@ async def simulate(host: str, port: int, latency: str, faults: Path | None, opti
         given = {name: value for name, value in options.items() if value is not None}
         made = SimulatorOptions(latency=parse_span(latency), faults=plan, **given)
     except BadPlan as error:
-        raise ConfigurationError(f"--faults {faults}: {error}") from error
+        raise ConfigurationError(f"--faults: {error}") from error
     except ValidationError as error:
-        issues = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in error.errors()]
-        raise ConfigurationError("; ".join(issues)) from error
+        raise ConfigurationError("; ".join(_issue(issue["loc"], issue["msg"]) for issue in error.errors())) from error
     except ValueError as error:
-        raise ConfigurationError(f"--latency: {error}") from error
+        raise ConfigurationError(_LATENCY.format(latency)) from error
 
     def ready(simulator: Simulator) -> None:
         out.print(f"the simulated Runware listens on {simulator.url}")
@@ -67,6 +66,14 @@ async def simulate(host: str, port: int, latency: str, faults: Path | None, opti
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}. Give another --port") from error
     return 0
+
+
+_LATENCY = "--latency: must be seconds such as 2, or a span such as 0.5-2, not {!r}"
+
+
+def _issue(location: tuple[int | str, ...], message: str) -> str:
+    name = str(location[0]).replace("_", "-")
+    return f"--{name}: {message.removeprefix('Value error, ')}"
 
 
 def simulated(url: str, host: str) -> dict[str, str]:

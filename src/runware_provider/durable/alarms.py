@@ -36,11 +36,11 @@ class Alarms:
 
         An alarm that is due and has not rung yet is not put off: what it is for has not been done.
         """
+        known = self._at.get(generation_id)
+        if known is not None and (known == at_ms or known <= self._now_ms()):
+            return
         if at_ms is None:
             self._at.pop(generation_id, None)
-            return
-        known = self._at.get(generation_id)
-        if known is not None and (known == at_ms or known <= min(at_ms, self._now_ms())):
             return
         self._at[generation_id] = at_ms
         heapq.heappush(self._heap, (at_ms, generation_id))

@@ -113,12 +113,17 @@ class Handout:
         while waiting and self._free.get(kind, 0) > 0:
             assignment, left_over = waiting.popleft()
             self._run(assignment, left_over)
-        if self._suspects and not self._suspect_runs and not waiting:
-            assignment, left_over = self._suspects[0]
-            if self._free.get(_kind(assignment), 0) > 0:
-                self._suspect_runs = True
-                self._suspects.popleft()
-                self._run(assignment, left_over)
+        if not waiting:
+            self._take_suspect()
+
+    def _take_suspect(self) -> None:
+        if not self._suspects or self._suspect_runs or self._stopping:
+            return
+        assignment, left_over = self._suspects[0]
+        if self._free.get(_kind(assignment), 0) > 0:
+            self._suspect_runs = True
+            self._suspects.popleft()
+            self._run(assignment, left_over)
 
     def _run(self, assignment: Assignment, left_over: bool) -> None:
         kind = _kind(assignment)
@@ -131,9 +136,8 @@ class Handout:
             self._free[kind] += 1
             if left_over and assignment.attempts >= SUSPICIOUS:
                 self._suspect_runs = False
+            self._take_suspect()  # before the next of the others, or under steady load its turn would never come
             self._fill(kind)
-            if self._suspects:
-                self._fill(_kind(self._suspects[0][0]))
 
         task.add_done_callback(over)
 
@@ -175,6 +179,8 @@ class Handout:
 
     def _again(self, assignment: Assignment, left_over: bool) -> None:
         self._delayed.pop(assignment.number, None)
+        if assignment.number not in self._open:
+            return
         kind = _kind(assignment)
         self._waiting.setdefault(kind, deque()).append((assignment, left_over))
         self._fill(kind)

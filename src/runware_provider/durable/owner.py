@@ -26,14 +26,11 @@ class Owner:
 
         Raises DataDirInUse, which says who holds it, and ConfigurationError when the folder cannot be used.
         """
+        prepare(data_dir)
         try:
-            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigurationError(
-                f"the data directory {data_dir} cannot be used: {error.strerror}. "
-                "Set RUNWARE_PROVIDER_DATA_DIR to a folder that you may write to"
-            ) from error
+            raise _unusable(data_dir, error) from error
         until = time.monotonic() + wait
         while True:
             try:
@@ -65,6 +62,21 @@ class Owner:
         """Let the next one have it."""
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
+
+
+def prepare(data_dir: Path) -> None:
+    """Make the data directory, for its owner only. Raises ConfigurationError."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(data_dir, error) from error
+
+
+def _unusable(data_dir: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"the data directory {data_dir} cannot be used: {error.strerror}. "
+        "Set RUNWARE_PROVIDER_DATA_DIR to a folder that you may write to"
+    )
 
 
 def read_owner(data_dir: Path) -> dict[str, str] | None:

@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -48,6 +49,9 @@ T = TypeVar("T")
 LEFT_OVER_PAGE = 500
 READ_AGAIN = 2.0
 """Seconds before a read that failed is tried again."""
+
+RING_AGAIN = 5.0
+"""Seconds before an alarm that could not be called rings again."""
 
 ALARM_HORIZON = timedelta(minutes=10)
 ALARM_PAGE = 5_000
@@ -111,7 +115,7 @@ class SqliteRuntime:
                 deadline=birth.deadline,
                 policy=self._policy,
             )
-            entry = Entry(self._store.next_number, generation, 0, None)
+            entry = Entry(self._store.next_number, generation, 0, None, None)
             self._store.next_number += 1
             batch.born[birth.id] = Birthing(entry, request, birth.idempotency)
             batch.touched[birth.id] = entry
@@ -124,15 +128,10 @@ class SqliteRuntime:
         """See `GenerationRuntime.call`."""
 
         def job(batch: Batch) -> T:
-            entry = self._entry(batch, generation_id)
-            before = entry.generation.version
-            orders = step(entry.generation)
-            if entry.generation.version != before:
-                batch.changed.add(generation_id)
+            generation = self._step(batch, generation_id, step)
             if done is not None:
                 batch.done.append(done.number)
-            self._carry_out(batch, generation_id, entry, orders)
-            return reply(entry.generation)
+            return reply(generation)
 
         return await self._commits.submit(job)
 
@@ -264,6 +263,8 @@ class SqliteRuntime:
             task.cancel()
         if self._background:
             await asyncio.wait(self._background)
+        with suppress(StateUnavailable):
+            await self._commits.submit(lambda batch: batch.statements.append(self._store.forgive))
         await self._commits.close()
         for watchers in self._watchers.values():
             for future in watchers:
@@ -296,11 +297,15 @@ class SqliteRuntime:
     def write(self, batch: Batch) -> bool:
         """See `group_commit.Store`."""
         now = self._clock()
+        now_ms = to_ms(now)
         for generation_id, entry in batch.touched.items():
+            rung = generation_id in batch.rung
+            if not rung and entry.alarm_ms is not None and entry.alarm_ms <= now_ms:
+                batch.alarms[generation_id] = entry.alarm_ms  # due, and what it is for has not been done
+                continue
             at = entry.generation.alarm_at(now)
             batch.alarms[generation_id] = None if at is None else to_ms_after(at)
-            unchanged = generation_id not in batch.changed and generation_id not in batch.born
-            if unchanged and at is None and entry.alarm_ms is not None:
+            if rung and at is None and entry.kept_alarm_ms is not None and generation_id not in batch.changed:
                 # What rang and awaits nothing more must not ring again at every start.
                 batch.silenced.append(entry)
         if not batch.has_writes():
@@ -356,6 +361,15 @@ class SqliteRuntime:
 
     # What jobs do
 
+    def _step(self, batch: Batch, generation_id: UUID, step: Step) -> Generation:
+        entry = self._entry(batch, generation_id)
+        before = entry.generation.version
+        orders = step(entry.generation)
+        if entry.generation.version != before:
+            batch.changed.add(generation_id)
+        self._carry_out(batch, generation_id, entry, orders)
+        return entry.generation
+
     def _entry(self, batch: Batch, generation_id: UUID) -> Entry:
         entry = batch.touched.get(generation_id) or self._registers.get(generation_id)
         if entry is None:
@@ -363,7 +377,7 @@ class SqliteRuntime:
             if row is None:
                 raise Refused(_not_found(generation_id))
             generation = Generation(decode(row.register), self._policy)
-            entry = Entry(row.number, generation, row.flags, row.alarm_at, len(row.register))
+            entry = Entry(row.number, generation, row.flags, row.alarm_at, row.alarm_at, len(row.register))
         batch.touched[generation_id] = entry
         return entry
 
@@ -404,13 +418,17 @@ class SqliteRuntime:
             self._spawn(self._alarm(generation_id), "alarm")
 
     async def _alarm(self, generation_id: UUID) -> None:
+        def job(batch: Batch) -> None:
+            batch.rung.add(generation_id)
+            self._step(batch, generation_id, lambda generation: generation.alarm(self._clock()))
+
         try:
-            await self.call(generation_id, lambda generation: generation.alarm(self._clock()), lambda _: None)
+            await self._commits.submit(job)
         except GenerationNotFound:
             return
         except Exception as error:
             log.exception("alarm_failed", id=str(generation_id), reason=str(error)[:300])
-            self._alarms.set(generation_id, to_ms(self._clock() + timedelta(seconds=5)))
+            self._alarms.set(generation_id, to_ms(self._clock() + timedelta(seconds=RING_AGAIN)))
 
     async def _load_alarms(self) -> None:
         """Know of the alarms of the next minutes; those far away stay in the file."""

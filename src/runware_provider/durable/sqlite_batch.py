@@ -19,12 +19,16 @@ CACHED_BYTES = 8 * 1024 * 1024
 
 @dataclass(slots=True)
 class Entry:
-    """A register in memory; `flags` and `alarm_ms` are what the file says, `size` is its text's."""
+    """A register in memory; `flags` and `kept_alarm_ms` are what the file says, `size` is its text's.
+
+    `alarm_ms` is later than the file's after alarms that changed nothing but their own time.
+    """
 
     number: int
     generation: Generation
     flags: int
     alarm_ms: int | None
+    kept_alarm_ms: int | None
     size: int = 0
 
 
@@ -39,7 +43,10 @@ class Birthing:
 
 @dataclass(slots=True)
 class Batch:
-    """`touched`: every register that a job looked at. `alarms`: what they all want now. The counts are differences."""
+    """`touched`: every register that a job looked at; `rung`: those whose alarm was called; `alarms`: what all want.
+
+    The counts are differences.
+    """
 
     touched: dict[UUID, Entry] = field(default_factory=dict)
     changed: set[UUID] = field(default_factory=set)
@@ -51,6 +58,7 @@ class Batch:
     asks: list[tuple[UUID, Ask]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     statements: list[Callable[[], Any]] = field(default_factory=list)
+    rung: set[UUID] = field(default_factory=set)
     alarms: dict[UUID, int | None] = field(default_factory=dict)
     silenced: list[Entry] = field(default_factory=list)
     written: dict[UUID, Write] = field(default_factory=dict)
@@ -109,11 +117,12 @@ class Registers:
     def remember(self, batch: Batch) -> None:
         """What `batch` touched is what the file says."""
         for entry in batch.silenced:
-            entry.alarm_ms = None
+            entry.kept_alarm_ms = None
         for generation_id, entry in batch.touched.items():
             self.forget(generation_id)
+            entry.alarm_ms = batch.alarms[generation_id]
             if write := batch.written.get(generation_id):
-                entry.flags, entry.alarm_ms, entry.size = write.flags, write.alarm_at, len(write.register)
+                entry.flags, entry.kept_alarm_ms, entry.size = write.flags, write.alarm_at, len(write.register)
             self._entries[generation_id] = entry
             self._bytes += entry.size
         while len(self._entries) > CACHED_REGISTERS or (self._bytes > CACHED_BYTES and len(self._entries) > 1):

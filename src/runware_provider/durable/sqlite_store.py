@@ -9,6 +9,7 @@ rewrites a row as a whole.
 
 import json
 import math
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -120,6 +121,8 @@ class SqliteStore:
         self.path = path
         with ExitStack() as stack:
             stack.enter_context(self._sound())
+            if not path.exists():  # it will hold prompts and a secret; SQLite gives its companions the same mode
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self.writer = self._connect(str(path))
             stack.callback(self.writer.close)
             self._prepare()
@@ -134,7 +137,7 @@ class SqliteStore:
         """While opening, what SQLite says is the operator's to mend."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(
                 f"cannot open the state in {self.path}: {error}. Check that the folder is writable and the disk is "
                 "sound; nothing was overwritten"
@@ -188,6 +191,10 @@ class SqliteStore:
                     writer.execute(statement)
             writer.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             writer.execute("COMMIT")
+        else:  # a file that cannot be written to is found now and not by the first client
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute(f"PRAGMA user_version={version}")
+            writer.execute("ROLLBACK")
 
     def _scalar(self, sql: str) -> int:
         return int(self.writer.execute(sql).fetchone()[0])
@@ -313,6 +320,10 @@ class SqliteStore:
     def pick_up(self, number: int) -> None:
         """Count one more start that picked this task up."""
         self.writer.execute("UPDATE tasks SET attempts = attempts + 1 WHERE number = ?", (number,))
+
+    def forgive(self) -> None:
+        """An orderly stop: what is left has killed nobody."""
+        self.writer.execute("UPDATE tasks SET attempts = 0 WHERE attempts > 0 AND parked_at IS NULL")
 
     def park(self, number: int, error: str, now_ms: int) -> None:
         """Nobody tries this task until `unpark`."""

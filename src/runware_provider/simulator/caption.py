@@ -15,7 +15,7 @@ _SPELT |= {"\u0131": "i", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d":
 def write_caption(canvas: Image.Image, prompt: str, note: str) -> None:
     """Write `prompt`, and below it smaller `note`, over a soft shadow at the bottom; too long a text ends in `...`."""
     width, height = canvas.size
-    size = max(9, min(40, round(min(width, height) * 0.026 + 3)))
+    size = max(9, min(40, round(min(width, height) * 0.021 + 4)))
     margin = max(8, round(min(width, height) * 0.045))
     room = width - 2 * margin
     lines = _wrapped(drawable(prompt), size, room, 1 if height < 320 else _MOST_LINES)

@@ -71,6 +71,7 @@ class Simulator:
             access_log=False,
             server_header=False,
             lifespan="on",
+            ws="none",
         )
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))

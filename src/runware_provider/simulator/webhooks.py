@@ -11,6 +11,7 @@ from runware_provider.simulator.ledger import Delivery, Ledger
 from runware_provider.simulator.options import SimulatorOptions
 
 _SENT_WHOLE = 256 * 1024
+_READ = 4096
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "runware-simulator"}
 
 
@@ -22,6 +23,7 @@ class WebhookSender:
         self._options = options
         self._jitter: random.Random = seeded(options.seed, "webhook jitter")
         self._timeout = aiohttp.ClientTimeout(total=options.webhook_timeout)
+        self._slots = asyncio.Semaphore(options.webhook_connections)
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, url: str, body: bytes, delivery: Delivery, tried: asyncio.Event | None = None) -> None:
@@ -51,7 +53,7 @@ class WebhookSender:
         """The status of the answer, None when none came in time."""
         session = self._session
         if session is None:
-            connector = aiohttp.TCPConnector(limit=self._options.webhook_connections, keepalive_timeout=15)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
             session = self._session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=self._timeout,
@@ -59,14 +61,18 @@ class WebhookSender:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
             )
+        status = None
         try:
             # Images can come inline; aiohttp wants such bodies as a file, so that it sends them piece by piece.
             data = body if len(body) < _SENT_WHOLE else io.BytesIO(body)
-            async with session.post(url, data=data, allow_redirects=False) as answer:
-                return answer.status
+            # The slots are ours and not the connector's, or the wait for one would count against the receiver's time.
+            async with self._slots, session.post(url, data=data, allow_redirects=False) as answer:
+                status = answer.status
+                await answer.content.read(_READ)  # a connection with an unread answer is closed, not used again
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             # Also a URL that aiohttp finds no sense in: to Runware it is one more receiver that cannot be reached.
-            return None
+            return status
+        return status
 
     async def close(self) -> None:
         """Close the session; nothing may be on its way."""

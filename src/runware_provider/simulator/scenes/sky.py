@@ -31,7 +31,7 @@ def paint_sky(scene: Scene, horizon: float, sun: brush.Point | None = None) -> t
     canvas = Image.new("RGB", scene.size, palette.sky[-1])
     canvas.paste(brush.vertical((width, reach), palette.sky))
     if palette.dark:
-        brush.stars(canvas, rng, round(150 * width * height / 1024**2) + 30, reach * 0.7, palette.light)
+        brush.stars(canvas, rng, round(150 * width * height / 1024**2) + 30, reach * 0.6, palette.light)
     _clouds(canvas, palette, rng, reach)
     if sun is None:
         sun = (width * rng.choice((0.24, 0.3, 0.62, 0.7, 0.76)), reach * rng.uniform(0.42, 0.72))

@@ -1,0 +1,91 @@
+"""Webhook tokens: only we can make them, for one generation each."""
+
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runware_provider.tokens import WEBHOOK_PATH, WebhookTokens
+
+ONE = UUID("0193a000-0000-7000-8000-000000000001")
+OTHER = UUID("0193a000-0000-7000-8000-000000000002")
+
+
+def test_a_token_opens_its_own_generation_and_no_other() -> None:
+    """Who learns one address can forge results for that generation only."""
+    tokens = WebhookTokens(["secret"])
+
+    assert tokens.accepts(ONE, tokens.token(ONE))
+    assert not tokens.accepts(OTHER, tokens.token(ONE))
+
+
+def test_a_token_is_the_same_in_every_process_with_the_secret() -> None:
+    """Addresses that Runware was given must outlive a restart; this one is a record of what was given out."""
+    assert WebhookTokens(["secret"]).token(ONE) == WebhookTokens(["secret"]).token(ONE)
+    assert WebhookTokens(["secret"]).token(ONE) == "gJ3sPp5nFjaKdmwdwQgRx3D_4sY1Fx3bGWRDLcTtbG0"
+
+
+def test_a_token_says_nothing_about_the_secret() -> None:
+    """43 characters of base64url, whatever the secret is."""
+    token = WebhookTokens(["secret"]).token(ONE)
+
+    assert len(token) == 43
+    assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert "secret" not in token
+
+
+def test_another_secret_makes_another_token() -> None:
+    """Or anybody could make them."""
+    assert not WebhookTokens(["secret"]).accepts(ONE, WebhookTokens(["guess"]).token(ONE))
+
+
+def test_after_a_rotation_earlier_addresses_still_work() -> None:
+    """Runware may deliver to an address for as long as a generation waits for results."""
+    before, after = WebhookTokens(["old"]), WebhookTokens(["new", "old"])
+
+    assert after.accepts(ONE, before.token(ONE))
+    assert after.accepts(ONE, after.token(ONE))
+    assert after.token(ONE) == WebhookTokens(["new"]).token(ONE)
+    assert not WebhookTokens(["new"]).accepts(ONE, before.token(ONE))
+
+
+def test_without_a_secret_there_are_no_tokens() -> None:
+    """Never a default that everybody knows."""
+    with pytest.raises(ValueError, match="secret"):
+        WebhookTokens([])
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["", " ", "=", "\x00", "\ud800", "é", "日本", "a" * 100_000, "%00", "None", "gJ3sPp5nFjaKdmwdwQgRx3D_4sY1Fx3bGWRDLcTtbG0"],
+)
+def test_a_hostile_token_is_refused_without_an_exception(hostile: str) -> None:
+    """What stands in a query is anybody's to choose."""
+    assert not WebhookTokens(["another secret"]).accepts(ONE, hostile)
+
+
+@given(st.text(st.characters(categories=None), max_size=64))
+def test_no_text_is_a_token(text: str) -> None:
+    """Any string of any code points, surrogates too: False, and nothing raised."""
+    assert not WebhookTokens(["secret", "older"]).accepts(ONE, text)
+
+
+@pytest.mark.parametrize("change", [lambda token: token[:-1], lambda token: token + "=", lambda token: token.swapcase()])
+def test_almost_a_token_is_none(change: "type[str]") -> None:
+    """Not a prefix, not another spelling."""
+    tokens = WebhookTokens(["secret"])
+
+    assert not tokens.accepts(ONE, change(tokens.token(ONE)))
+
+
+@pytest.mark.parametrize("public_url", ["https://images.example.com", "http://127.0.0.1:8000/images"])
+def test_the_address_carries_id_and_token_in_its_query(public_url: str) -> None:
+    """Runware authenticates by the URL alone."""
+    tokens = WebhookTokens(["secret"])
+
+    address = tokens.webhook_url(public_url, ONE)
+
+    assert address.startswith(f"{public_url}{WEBHOOK_PATH}?")
+    assert parse_qs(urlsplit(address).query) == {"generation_id": [str(ONE)], "token": [tokens.token(ONE)]}
