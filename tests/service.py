@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -290,16 +291,17 @@ async def says_nothing(_: Request, writer: asyncio.StreamWriter) -> None:
 class RawRunware:
     """A server that says exactly what it is told to: `replies` one after the other, the last one from then on."""
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Reply, tls: ssl.SSLContext | None = None) -> None:
         self.replies = list(replies)
+        self._tls = tls
         self.asked: list[Request] = []
         self.connections = 0
         self._handlers: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "RawRunware":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/v1"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -328,5 +330,5 @@ class RawRunware:
                 reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
                 await reply(request, writer)
         writer.close()
-        with suppress(ConnectionError, asyncio.CancelledError):
+        with suppress(ConnectionError, ssl.SSLError, asyncio.CancelledError):
             await writer.wait_closed()

@@ -131,7 +131,7 @@ def test_a_time_is_a_number_with_a_unit(given: str, expected: timedelta, monkeyp
     assert expected == load_settings().patience
 
 
-@pytest.mark.parametrize("given", ["soon", "-5s", "15 minutes", "", "1e3", "0s", "NaN", "99999999999d", "99999999d"])
+@pytest.mark.parametrize("given", ["soon", "-5s", "15 minutes", "1e3", "0s", "NaN", "99999999999d", "99999999d"])
 def test_a_time_that_is_none_is_refused_by_name(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that is beyond any calendar: it would break when the first deadline is counted."""
     set_all(monkeypatch, deadline=given)
@@ -250,11 +250,11 @@ def test_an_environment_given_as_an_argument_is_the_one_that_is_read() -> None:
 
 
 @pytest.mark.parametrize("field", ["runware_api_key", "public_url", "client_tokens", "deadline"])
-def test_an_empty_variable_is_none(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_not_set(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`RUNWARE_API_KEY=${RUNWARE_API_KEY}` in a compose file makes it empty where it was not set."""
     set_all(monkeypatch, **{field: ""})
 
-    assert load_settings() == Settings()
+    assert Settings.model_fields[field].default == getattr(load_settings(), field)
 
 
 @pytest.mark.parametrize("key", ["a-key\n", " a-key", "a-key\r\n"])
@@ -265,7 +265,7 @@ def test_white_space_around_a_key_is_no_part_of_it(key: str, monkeypatch: pytest
     assert plain(load_settings().runware_api_key) == "a-key"
 
 
-@pytest.mark.parametrize("key", [f"{SECRET}\nX-Evil: 1", f"{SECRET}\x00", f"{SECRET}é"])
+@pytest.mark.parametrize("key", [f"{SECRET}\nX-Evil: 1", f"{SECRET}\x7f", f"{SECRET}é"])
 def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Better at the start than at the first dispatch."""
     set_all(monkeypatch, runware_api_key=key)

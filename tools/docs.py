@@ -98,11 +98,6 @@ def http() -> str:
         "",
         "| route | what | answers |",
         "| --- | --- | --- |",
-        "| `POST /webhooks/runware` | Runware's deliveries, by `generation_id` and `token` | 200, 401, 408, 413, 503 |",
-        (
-            "| `GET /v1/generations/{generation_id}/outputs/{output_id}/content` | The bytes of an image; `Range`, `ETag` "
-            "| 200, 206, 304, 404, 416, 503 |"
-        ),
     ]
     for path, methods in schema["paths"].items():
         for method, route in methods.items():

@@ -127,6 +127,6 @@ def _sqlite_path(settings: Settings) -> Path:
 
 
 async def _webhook_secrets(settings: Settings, runtime: GenerationRuntime) -> list[str]:
-    if settings.webhook_secret:
-        return [secret.get_secret_value() for secret in settings.webhook_secret]
-    return [await runtime.secret("webhook", lambda: secrets.token_urlsafe(32))]
+    # The one we made stays accepted when the operator sets his own: addresses made with it are still out.
+    kept = await runtime.secret("webhook", lambda: secrets.token_urlsafe(32))
+    return [*(secret.get_secret_value() for secret in settings.webhook_secret), kept]

@@ -12,15 +12,12 @@ from uuid_utils.compat import uuid7
 
 from runware_provider.context import Context
 from runware_provider.durable import Birth
-from runware_provider.errors import GenerationNotFound, RunwareProviderError, TooManyInFlight
+from runware_provider.errors import GenerationNotFound, IdempotencyConflict, RunwareProviderError
 from runware_provider.schemas import check_create
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, Request, SuccessOutput
 
 DISPATCH_WAIT = timedelta(seconds=5)
 """How long `create_generation` waits for Runware's answer to the dispatch."""
-
-RETRY_AFTER = 5
-"""Seconds that a caller is told to wait when too many generations are in flight."""
 
 
 class GenerationFailed(RunwareProviderError):
@@ -60,9 +57,6 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
     if args.idempotency_key is not None:
         digest = sha256(dumps([args.input, args.metadata], sort_keys=True).encode()).hexdigest()
         idempotency = (args.idempotency_key, digest)
-    limit = ctx.settings.max_in_flight
-    if ctx.runtime.stats().running >= limit:
-        raise TooManyInFlight(limit, RETRY_AFTER)
     now = ctx.clock()
     created = await ctx.runtime.create(
         Birth(
@@ -73,14 +67,20 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
             now=now,
             deadline=now + ctx.settings.deadline,
             idempotency=idempotency,
+            max_in_flight=ctx.settings.max_in_flight,
         )
     )
-    return await wait_for(
-        ctx,
-        GenerationArgs(generation_id=created.id),
-        lambda state: state.dispatch in {"accepted", "unknown", "refused"},
-        DISPATCH_WAIT,
-    )
+    try:
+        return await wait_for(
+            ctx,
+            GenerationArgs(generation_id=created.id),
+            lambda state: state.dispatch in {"accepted", "unknown", "refused"},
+            DISPATCH_WAIT,
+        )
+    except GenerationNotFound:
+        raise IdempotencyConflict(
+            "the generation that this Idempotency-Key made was deleted; send a new key for a new request"
+        ) from None
 
 
 async def generate(ctx: Context, args: CreateArgs) -> list[Image]:

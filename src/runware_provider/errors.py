@@ -224,7 +224,7 @@ class IdempotencyConflict(RunwareProviderError):
 class TooManyInFlight(RunwareProviderError):
     """`MAX_IN_FLIGHT` generations are running. Try again after `retry_after` seconds."""
 
-    def __init__(self, limit: int, retry_after: int) -> None:
+    def __init__(self, limit: int, retry_after: int = 5) -> None:
         self.limit = limit
         self.retry_after = retry_after
         super().__init__(f"{limit} generations are in flight (MAX_IN_FLIGHT); try again in {retry_after} s")

@@ -3,7 +3,7 @@
 from typing import Any, Literal, Protocol
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runware_provider.errors import RunwareUnavailable
 from runware_provider.types import JsonObject
@@ -75,13 +75,28 @@ class ModelPage(BaseModel):
 async def search_models(ctx: HasRunware, args: SearchModelsArgs) -> ModelPage:
     """One page of models. Raises RunwareUnavailable (try again) and RunwareRefused."""
     task_uuid: UUID = uuid4()
-    task = {"taskType": "modelSearch", "taskUUID": str(task_uuid), **args.model_dump(exclude_none=True)}
+    task = {
+        "taskType": "modelSearch",
+        "taskUUID": str(task_uuid),
+        **args.model_dump(exclude_none=True, exclude_unset=True),
+    }
     rows = await ctx.runware.call([task])
     row = next((row for row in rows if isinstance(row, dict) and isinstance(row.get("results"), list)), None)
     if row is None:
         raise RunwareUnavailable("Runware answered a model search without results")
     total = row.get("totalResults")
-    models = [Model.model_validate(model) for model in row["results"] if isinstance(model, dict) and model.get("air")]
+    models = [model for model in map(_read, row["results"]) if model is not None]
     return ModelPage(
         total_results=total if isinstance(total, int) else args.offset + len(models), offset=args.offset, results=models
     )
+
+
+def _read(row: Any) -> Model | None:
+    """One row of the catalogue, without fields that are not what they should be; None for what cannot be used."""
+    try:
+        return Model.model_validate(row)
+    except ValidationError as error:
+        wrong = {issue["loc"][0] for issue in error.errors() if issue["loc"]}
+        if not isinstance(row, dict) or "air" in wrong:
+            return None
+        return Model.model_validate({name: value for name, value in row.items() if name not in wrong})

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 from uuid import UUID
 
-from runware_provider.artifacts import Artifacts, NotKept
-from runware_provider.durable import Assignment, Clock, GenerationRuntime
+from runware_provider.artifacts import Artifacts, NotKept, StoreUnavailable
+from runware_provider.durable import Assignment, Clock, GenerationRuntime, TryLater
 from runware_provider.errors import (
     ConfigurationError,
     GenerationNotFound,
@@ -69,8 +69,7 @@ class Processing:
                 case Project():
                     await self._project(stub, assignment)
                 case Purge():
-                    await self._ports.artifacts.purge(stub.id)
-                    await stub.record_purge(done=assignment)
+                    await self._purge(stub, assignment)
                 case _:
                     assert_never(assignment.task)
         except GenerationNotFound:
@@ -89,10 +88,11 @@ class Processing:
         client = self._ports.runware_client
         if client is None:
             raise ConfigurationError("RUNWARE_API_KEY is not set")
+        # Read before the lease is taken: a read that fails must not leave an outcome that is unknown.
+        state, request = await stub.get_state(), await stub.get_request()
         if not await stub.record_dispatching(attempt):
             await self._ports.runtime.finish(assignment)
             return
-        state, request = await stub.get_state(), await stub.get_request()
         task = inference_task(request.input, state.task_uuid, self._webhook_url(stub.id))
         outcome = await client.dispatch(task, attempt)
         await self._keep_outcome(stub, attempt, outcome, assignment)
@@ -127,6 +127,13 @@ class Processing:
             raise
         if stored.key not in kept:  # another confirmed first with other bytes, or the generation was deleted meanwhile
             await artifacts.delete(stored.key)
+
+    async def _purge(self, stub: GenerationStub, assignment: Assignment) -> None:
+        try:
+            await self._ports.artifacts.purge(stub.id)
+        except StoreUnavailable as error:  # what was deleted must go, however long the store is away
+            raise TryLater(str(error)) from error
+        await stub.record_purge(done=assignment)
 
     async def _project(self, stub: GenerationStub, assignment: Assignment) -> None:
         state = await stub.get_state()
@@ -193,15 +200,15 @@ class Asker:
         try:
             client = self._ports.runware_client
             answers = await client.ask([question.ask for question in batch]) if client else {}
-            async with asyncio.TaskGroup() as group:
-                for question in batch:
-                    answer = answers.get(question.ask.task_uuid)
-                    if answer is not None:
-                        group.create_task(self._record(question.generation_id, answer))
+            told = [
+                (each.generation_id, answers[each.ask.task_uuid]) for each in batch if each.ask.task_uuid in answers
+            ]
+            outcomes = await asyncio.gather(*(self._record(*each) for each in told), return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    log.warning("answer_not_recorded", reason=str(outcome)[:300])
         except (RunwareUnavailable, RunwareRefused) as error:
             log.warning("runware_not_answering", ids=len(batch), reason=str(error)[:300])
-        except ExceptionGroup as errors:
-            log.warning("answer_not_recorded", reason=str(errors.exceptions[0])[:300])
         finally:
             self._under_way.difference_update(question.generation_id for question in batch)
             self._slots.release()

@@ -8,10 +8,16 @@ from pydantic import BaseModel, ConfigDict
 from runware_provider.context import Context
 from runware_provider.durable import Flag
 from runware_provider.errors import GenerationNotFound
+from runware_provider.logs import get_logger
 from runware_provider.runware import ASK_BATCH
 from runware_provider.schemas import parse_delivery
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import Ask
+
+log = get_logger()
+
+UNCLAIMED_PAGE = 50
+"""Deliveries in memory at once; each may be as large as `MAX_BODY_BYTES`."""
 
 
 class ReconcileArgs(BaseModel):
@@ -47,14 +53,15 @@ class ReplayArgs(BaseModel):
 async def reconcile(ctx: Context, args: ReconcileArgs) -> Reconciled:
     """Put `getResponse` and `getTaskDetails` for what is running and record the answers. Costs nothing.
 
-    Raises RunwareUnavailable, RunwareRefused, GenerationNotFound.
+    Raises RunwareUnavailable, RunwareRefused, GenerationNotFound, and ConfigurationError without a key.
     """
+    client = ctx.runware
     asked = answered = changed = 0
     ids = [args.generation_id] if args.generation_id is not None else [each async for each in _ids(ctx, "running")]
     for batch in _batches(ids):
         stubs = [get_generation_stub(ctx, each) for each in batch]
         states = {state.task_uuid: state for state in [await stub.get_state() for stub in stubs]}
-        answers = await ctx.runware.ask([Ask(task_uuid, details=True) for task_uuid in states])
+        answers = await client.ask([Ask(task_uuid, details=True) for task_uuid in states])
         asked += len(states)
         for task_uuid, answer in answers.items():
             answered += 1
@@ -84,17 +91,25 @@ async def replay(ctx: Context, args: ReplayArgs) -> int:
 
 
 async def _claim(ctx: Context) -> int:
-    claimed: list[int] = []
-    for delivery in await ctx.runtime.unclaimed(limit=10_000):
-        if delivery.generation_id is None or delivery.reason in {"foreign_task", "too_many_results"}:
-            continue
-        try:
-            await get_generation_stub(ctx, delivery.generation_id).record_webhook(parse_delivery(delivery.body))
-        except GenerationNotFound:
-            continue
-        claimed.append(delivery.number)
-    await ctx.runtime.forget_unclaimed(claimed)
-    return len(claimed)
+    """Give each of them once more, a page at a time; those that find no home stay."""
+    count = after = 0
+    while page := await ctx.runtime.unclaimed(limit=UNCLAIMED_PAGE, after=after):
+        claimed: list[int] = []
+        for delivery in page:
+            after = delivery.number
+            if delivery.generation_id is None or delivery.reason in {"foreign_task", "too_many_results"}:
+                continue
+            try:
+                await get_generation_stub(ctx, delivery.generation_id).record_webhook(parse_delivery(delivery.body))
+            except GenerationNotFound:
+                continue
+            except Exception:  # it may be unclaimed because it did this before; the others must not suffer
+                log.exception("still_unclaimed", number=delivery.number)
+                continue
+            claimed.append(delivery.number)
+        await ctx.runtime.forget_unclaimed(claimed)
+        count += len(claimed)
+    return count
 
 
 async def _ids(ctx: Context, flag: Flag) -> AsyncIterator[UUID]:

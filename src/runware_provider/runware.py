@@ -13,6 +13,7 @@ from uuid import UUID
 import aiohttp
 
 from runware_provider.errors import RunwareRefused, RunwareUnavailable, api_rejected, http_error, network_error
+from runware_provider.logs import get_logger
 from runware_provider.schemas import bounded, loads, read_rows
 from runware_provider.types import (
     Accepted,
@@ -20,12 +21,15 @@ from runware_provider.types import (
     Ask,
     Delivery,
     DispatchOutcome,
+    Fact,
     Failure,
     Invalid,
     JsonObject,
     Refused,
     Unknown,
 )
+
+log = get_logger()
 
 ASK_BATCH = 50
 """Ids in one `getResponse` body."""
@@ -73,16 +77,20 @@ class RunwareClient:
     def _classify(
         self, task_uuid: str, status: int, headers: Mapping[str, str], body: bytes, attempt: int
     ) -> DispatchOutcome:
-        errors, rows = _errors_and_rows(body)
+        try:
+            errors, rows = _errors_and_rows(body)
+        except ValueError:
+            errors, rows = [], []
         if any(str(error.get("code", "")).lower() == _CONFLICT for error in errors):
             return Accepted()
         if 200 <= status < 300:
+            if any(str(row.get("taskUUID", "")).lower() == task_uuid for row in rows):
+                # Errors beside it are of single images: the task as a whole was taken.
+                return Accepted(_results([*rows, *({**error, "status": "error"} for error in errors)]))
             if errors:
                 return Refused(api_rejected(status, errors), retryable=False)
-            if any(isinstance(row, dict) and row.get("taskUUID") == task_uuid for row in rows):
-                return Accepted(_results(rows))
             return Unknown(f"HTTP {status} that does not name the task")
-        if status < 500 or (status == 503 and errors):
+        if status < 500 or (status == 503 and _is_runwares(body)):
             error = (
                 api_rejected(status, errors)
                 if errors
@@ -110,35 +118,46 @@ class RunwareClient:
         status, errors, rows = await self._exchange(tasks)
         rows_of: dict[str, list[Any]] = {}
         for row in (*rows, *({**error, "status": "error"} for error in errors)):
-            if isinstance(row, dict) and isinstance(row.get("taskUUID"), str):
+            if isinstance(row.get("taskUUID"), str):
                 rows_of.setdefault(row["taskUUID"].lower(), []).append(row)
-        answered: dict[UUID, Delivery] = {}
-        for task_uuid in task_uuids:
-            mine = rows_of.get(str(task_uuid))
-            if mine is None and status >= 300:
-                continue  # the body failed as a whole: nothing was said about this one
-            answered[task_uuid] = _details(mine or []) if task_type == "getTaskDetails" else _response(mine or [])
+        read = _details if task_type == "getTaskDetails" else _response
+        answered = {
+            each: read(rows_of.get(str(each), [])) for each in task_uuids if str(each) in rows_of or status < 300
+        }
+        silent = [each for each in task_uuids if each not in answered]
+        if len(task_uuids) > 1 and silent:  # the body failed as a whole, perhaps because of one of them
+            half = (len(silent) + 1) // 2
+            for part in (silent[:half], silent[half:]):
+                if part:
+                    answered |= await self._ask(task_type, part)
+        elif silent and errors and all(_KNOWS_NOTHING.search(str(error.get("code"))) for error in errors):
+            answered[silent[0]] = Delivery()
+        elif silent:
+            log.warning("runware_does_not_say", task_type=task_type, status=status)
         return answered
 
-    async def call(self, tasks: Sequence[JsonObject]) -> list[Any]:
+    async def call(self, tasks: Sequence[JsonObject]) -> list[JsonObject]:
         """Send tasks that cost nothing and return their rows. Raises RunwareUnavailable, RunwareRefused."""
         status, errors, rows = await self._exchange(tasks)
         if errors or status >= 300:
             raise RunwareRefused(status, errors)
         return rows
 
-    async def _exchange(self, tasks: Sequence[JsonObject]) -> tuple[int, list[JsonObject], list[Any]]:
+    async def _exchange(self, tasks: Sequence[JsonObject]) -> tuple[int, list[JsonObject], list[JsonObject]]:
         try:
             status, _, body = await self._post(tasks)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RunwareUnavailable(f"Runware cannot be reached: {_reason(error)}") from error
-        errors, rows = _errors_and_rows(body)
+        try:
+            errors, rows = _errors_and_rows(body)
+        except ValueError as error:
+            if status in {401, 402, 403}:
+                raise RunwareRefused(status, []) from error
+            raise RunwareUnavailable(f"Runware's answer (HTTP {status}) could not be read: {error}") from error
         if status in {401, 402, 403}:
             raise RunwareRefused(status, errors)
         if status == 429 or status >= 500:
             raise RunwareUnavailable(f"Runware answered HTTP {status}")
-        if not errors and not rows and status >= 300:
-            raise RunwareRefused(status, [])
         return status, errors, rows
 
     async def _post(self, tasks: Sequence[JsonObject]) -> tuple[int, Mapping[str, str], bytes]:
@@ -188,28 +207,41 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _errors_and_rows(body: bytes) -> tuple[list[JsonObject], list[Any]]:
-    """The error objects of an answer, fit to be kept, and its rows. A body that is not JSON has neither."""
+def _is_runwares(body: bytes) -> bool:
+    """Whether an error is Runware's own, and not that of a proxy before it."""
     try:
         value = loads(body)
     except ValueError:
-        return [], []
+        return False
+    errors = value.get("errors") if isinstance(value, dict) else None
+    return isinstance(errors, list) and any(isinstance(error, dict) for error in errors)
+
+
+def _errors_and_rows(body: bytes) -> tuple[list[JsonObject], list[JsonObject]]:
+    """The error objects of an answer, fit to be kept, and its rows.
+
+    Raises ValueError for what is none of Runware's answers: it says nothing about any task.
+    """
+    value = loads(body)
     if isinstance(value, list):
-        return [], value
-    if not isinstance(value, dict):
-        return [], []
+        return [], [row for row in value if isinstance(row, dict)]
+    if isinstance(value, dict) and "data" not in value and "taskUUID" in value:
+        return [], [value]  # flat, without a wrapper
+    if not isinstance(value, dict) or not value.keys() & {"data", "errors", "error"}:
+        raise ValueError("it has neither data nor errors")
     found = value.get("errors") or value.get("error") or []
     errors = [
         bounded(error) if isinstance(error, dict) else {"message": str(error)[:500]}
         for error in (found if isinstance(found, list) else [found])
     ]
     rows = value.get("data") or []
-    return errors, rows if isinstance(rows, list) else [rows]
+    return errors, [row for row in (rows if isinstance(rows, list) else [rows]) if isinstance(row, dict)]
 
 
-def _results(rows: Sequence[Any]) -> Delivery:
-    """Results that came with an acknowledgement. The acknowledgement itself is none."""
-    return read_rows([row for row in rows if isinstance(row, dict) and (row.get("imageURL") or row.get("imageUUID"))])
+def _results(rows: Sequence[JsonObject]) -> Delivery:
+    """Results and errors that came with an acknowledgement. The acknowledgement itself is none."""
+    told = ("imageURL", "imageUUID", "code", "error")
+    return read_rows([row for row in rows if any(row.get(name) for name in told)])
 
 
 def _response(rows: Sequence[JsonObject]) -> Delivery:
@@ -228,11 +260,10 @@ def _response(rows: Sequence[JsonObject]) -> Delivery:
 def _details(rows: Sequence[JsonObject]) -> Delivery:
     """What `getTaskDetails` said about one task. `processing`: it knows the task, but has no result of it."""
     known = [row for row in rows if row.get("request") or row.get("response")]
-    results: list[Any] = []
+    facts: list[Fact] = []
     for row in known:
         response = row.get("response")
-        inner = response.get("data", response) if isinstance(response, dict) else response
-        results += inner if isinstance(inner, list) else [inner] if inner else []
-    delivery = read_rows([row for row in results if isinstance(row, dict) and row.get("taskType") not in _QUESTIONS])
-    facts = tuple(fact for fact in delivery.facts if not isinstance(fact, Invalid))
-    return Delivery(facts, processing=bool(known) and not facts)
+        for part in response if isinstance(response, list) else [response]:
+            if isinstance(part, dict) and part.get("taskType") not in _QUESTIONS:
+                facts += [fact for fact in read_rows(part).facts if not isinstance(fact, Invalid)]
+    return Delivery(tuple(facts), processing=bool(known) and not facts)

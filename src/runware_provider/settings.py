@@ -1,7 +1,7 @@
 """Every setting, from the environment or from `runware-provider.toml` in the working directory.
 
 The environment wins. Names carry the prefix `RUNWARE_PROVIDER_`, but for `RUNWARE_API_KEY`; in the file they stand in
-lower case without it. A name that is not known stops the start.
+lower case without it. A name that is not known stops the start. A `Settings` made in code reads neither.
 """
 
 import os
@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from runware_provider.errors import ConfigurationError
 
 PREFIX = "RUNWARE_PROVIDER_"
 CONFIG_FILE = Path("runware-provider.toml")
+
+LONGEST = timedelta(days=30)
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -33,7 +43,10 @@ def _duration(value: Any) -> Any:
     match = _DURATION.fullmatch(value.strip())
     if match is None:
         raise ValueError("must be a time such as 90s, 15m or 24h")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+    seconds = float(match[1]) * _UNITS[match[2] or "s"]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError("must be at most 30d")
+    return timedelta(seconds=seconds)
 
 
 def _listed(value: Any) -> Any:
@@ -41,22 +54,19 @@ def _listed(value: Any) -> Any:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-SecretList = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_listed)]
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
 
 SECOND = timedelta(seconds=1)
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What an operator can set. `docs/reference/settings.md` is made from this class."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     runware_api_key: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("RUNWARE_API_KEY", "runware_api_key"),
         description="The key that Runware bills. Never logged, never in an error.",
     )
     public_url: str | None = Field(
@@ -102,9 +112,22 @@ class Settings(BaseSettings):
         if value is None:
             return None
         parts = urlsplit(value)
+        _ = parts.port  # raises ValueError for one that is none
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
             raise ValueError("must be an http:// or https:// address without user name")
+        if parts.query or parts.fragment:
+            raise ValueError("must not have a query or a fragment")
         return value.rstrip("/")
+
+    @field_validator("runware_api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        key = value.get_secret_value().strip()
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError("must be printable ASCII without blanks")
+        return SecretStr(key)
 
     @property
     def delivery_mode(self) -> Literal["webhook", "poll"]:
@@ -126,35 +149,24 @@ class Settings(BaseSettings):
         """`state_url`, or its default."""
         return self.state_url or f"sqlite:///{self.data_dir.absolute() / 'state.db'}"
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic-settings'
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given in code, then the environment; `load_settings` adds the file."""
-        return init_settings, env_settings
-
 
 def load_settings(environ: Mapping[str, str] | None = None, file: Path = CONFIG_FILE) -> Settings:
-    """Read the settings and check them together.
+    """Read the settings from `environ` (this process's when None) and `file`, and check them together.
 
     Raises ConfigurationError that names each setting that is wrong or unknown, and never its value.
     """
     environ = os.environ if environ is None else environ
-    known = {variable(name) for name in Settings.model_fields}
+    variables = {variable(name): name for name in Settings.model_fields}
     for name in environ:
-        if name.startswith(PREFIX) and name not in known:
-            raise ConfigurationError(f"{name} is not a setting{_did_you_mean(name, known)}")
-    from_file = _read_file(file)
-    set_here = {name for name in Settings.model_fields if variable(name) in environ}
+        if name.startswith(PREFIX) and name not in variables:
+            raise ConfigurationError(f"{name} is not a setting{_did_you_mean(name, set(variables))}")
+    given = _read_file(file)
+    # Empty means not set: `${NAME}` of a compose file that nobody set.
+    given |= {field: environ[name] for name, field in variables.items() if environ.get(name)}
     try:
-        settings = Settings(**{name: value for name, value in from_file.items() if name not in set_here})
+        settings = Settings.model_validate(given)
     except ValidationError as error:
-        lines = [f"{variable(_field(issue['loc']))}: {_plain(issue['msg'])}" for issue in error.errors()]
+        lines = [f"{variable(str(issue['loc'][0]))}: {_plain(issue['msg'])}" for issue in error.errors()]
         raise ConfigurationError("; ".join(lines)) from None
     check_settings(settings)
     return settings
@@ -181,7 +193,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -197,11 +209,6 @@ def _read_file(file: Path) -> dict[str, Any]:
                 f"{name} in {file} is not a setting{_did_you_mean(name, set(Settings.model_fields))}"
             )
     return content
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    name = str(location[0]) if location else ""
-    return "runware_api_key" if name == "RUNWARE_API_KEY" else name.removeprefix(PREFIX.lower())
 
 
 def _plain(message: str) -> str:

@@ -86,7 +86,7 @@ class _Webhook:
                 raise _TooLarge
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body"):
-            body: bytes = message["body"]  # the usual case: all in one piece, not copied
+            body: bytes = message.get("body", b"")  # the usual case: all in one piece, not copied
             if len(body) > self._limit:
                 raise _TooLarge
             return body

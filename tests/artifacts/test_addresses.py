@@ -103,6 +103,7 @@ def test_a_listed_host_is_allowed(entries: str, url: str) -> None:
 
 NOT_ALLOWED = [
     ("runware.ai", "http://im.runware.ai/a"),
+    ("runware.ai", "http://im.runware.ai:443/a"),
     ("runware.ai", "https://im.runware.ai:8443/a"),
     ("runware.ai", "https://im.runware.ai:80/a"),
     ("runware.ai", "https://evilrunware.ai/"),

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from runware_provider.artifacts import Artifacts
-from runware_provider.artifacts.inspect import MAX_PARTS, MAX_PIXELS
+from runware_provider.artifacts.formats import MAX_PARTS
+from runware_provider.artifacts.inspect import MAX_PIXELS
 from runware_provider.errors import ContentRejected
 from tests.artifacts.cdn import Cdn, body
 from tests.artifacts.conftest import Opener, keep, refusal

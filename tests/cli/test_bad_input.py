@@ -31,8 +31,8 @@ USAGE = [
     (["clear", "nonsense"], "is not a generation's id"),
     (["delete", "nonsense"], "is not a generation's id"),
     (["reconcile", "nonsense"], "is not a generation's id"),
-    (["replay"], "give an ID or --all-failed"),
-    (["replay", UNKNOWN, "--all-failed"], "give an ID or --all-failed"),
+    (["replay"], "--all-failed"),
+    (["replay", UNKNOWN, "--all-failed"], "--all-failed"),
     (["serve", "--port", "70000"], "--port"),
     (["serve", "--takeover-wait", "-1"], "--takeover-wait"),
     (["simulate", "--latency", "soon"], "--latency"),
@@ -116,7 +116,7 @@ def test_a_data_directory_that_cannot_be_used_is_named(
     assert (folder / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("arguments", [["generate", "x"], ["models"], ["serve", "--port", "0"], ["reconcile", UNKNOWN]])
+@pytest.mark.parametrize("arguments", [["generate", "x"], ["models"], ["serve", "--port", "0"], ["reconcile"]])
 def test_without_a_key_whatever_needs_runware_says_so(command: Command, arguments: list[str]) -> None:
     """Trying again would not help, so it is exit code 2 and not 75."""
     finished = command(*arguments)
@@ -168,7 +168,7 @@ def test_a_wrong_key_is_the_operators_to_mend(simulated: Command, folder: Path) 
 
 def test_a_field_that_runware_refuses_comes_back_with_runwares_own_words(simulated: Command) -> None:
     """The caller's mistake: exit code 2, the id to look it up, and Runware's error objects."""
-    finished = simulated("generate", "x", "--field", "width=7")
+    finished = simulated("generate", "a boat", "--field", "width=7")
 
     assert finished.code == 2
     assert "width" in finished.err

@@ -1,8 +1,11 @@
 """The client HTTP API and Runware's webhook as one ASGI application."""
 
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -11,6 +14,7 @@ from starlette.types import ASGIApp
 from runware_provider.api import generations, operations, problems
 from runware_provider.api.content import output_content
 from runware_provider.api.guard import Guard
+from runware_provider.api.plain_paths import PLAIN_PATHS
 from runware_provider.context import Context
 from runware_provider.webhook import webhook
 
@@ -33,10 +37,21 @@ def create_app(ctx: Context) -> FastAPI:
         webhook(ctx),
         Route("/v1/generations/{generation_id}/outputs/{output_id}/content", content, methods=["GET"], name="content"),
     ]
+    app.openapi = partial(_described, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     app.include_router(generations.router(ctx))
     app.include_router(operations.router(ctx))
     problems.install(app)
     return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the plain routes that FastAPI does not see."""
+    if app.openapi_schema is None:
+        app.openapi_schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        app.openapi_schema["paths"] |= PLAIN_PATHS
+    return app.openapi_schema
 
 
 def guarded(ctx: Context, app: ASGIApp, *, trusted: bool = False) -> ASGIApp:

@@ -45,7 +45,7 @@ async def output_content(ctx: Context, request: Request) -> Response:
     if _names(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     try:
-        wanted = _wanted(request, etag, output.size_bytes)
+        wanted = None if request.method == "HEAD" else _wanted(request, etag, output.size_bytes)
     except _Unsatisfiable:
         beyond = {"Content-Range": f"bytes */{output.size_bytes}"}
         return problem(416, f"the image has {output.size_bytes} bytes", headers=beyond)

@@ -42,7 +42,7 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         "",
         status_code=202,
         summary="Ask for images",
-        responses={202: {"model": GenerationState}, **documented(400, 402, 409, 413, 422, 429, 502, 503)},
+        responses={202: {"model": GenerationState}, **documented(400, 402, 409, 413, 415, 422, 429, 502, 503)},
     )
     async def create(
         args: Annotated[CreateArgs, Body(openapi_examples={"lighthouse": {"value": _EXAMPLE}})],

@@ -60,7 +60,7 @@ class Guard:
     def _may_ask(self, headers: Headers) -> bool:
         if not self._digests:
             match = _HOST.fullmatch(headers.get("host", ""))
-            return match is not None and is_loopback(match[1].strip("[]"))
+            return match is not None and is_loopback(match[1].strip("[]").lower())
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = sha256(token.strip().encode("utf-8", "replace")).digest()
         known = False
@@ -79,28 +79,26 @@ class Guard:
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count a body whose length nobody announced."""
         received = 0
-        started = False
+        started = over = False
 
         async def counted() -> Message:
-            nonlocal received
+            nonlocal received, over
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > self._max_body:
-                    raise _TooLarge
-            return message
+                over = received > self._max_body
+            return {"type": "http.disconnect"} if over else message
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = True
-            await send(message)
+            if started or not over:  # what the application says of a body that was cut off is not what happened
+                started = True
+                await send(message)
 
         try:
             await self._app(scope, counted, noted)
-        except _TooLarge:
-            if not started:
-                await self._too_large(scope, receive, send)
-
-
-class _TooLarge(Exception):
-    pass
+        except Exception:
+            if not over:
+                raise
+        if over and not started:
+            await self._too_large(scope, receive, send)

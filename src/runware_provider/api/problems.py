@@ -57,6 +57,7 @@ TITLES: Mapping[int, str] = {
     408: "Too slow",
     409: "Conflict",
     413: "Too large",
+    415: "Unsupported media type",
     416: "Range not satisfiable",
     422: "Invalid input",
     429: "Too many requests",
@@ -96,10 +97,9 @@ def refused(state: GenerationState) -> Response:
     generation_id = str(state.id)
     if isinstance(error, ApiRejected):
         # The caller can mend the input; the key is the operator's.
-        status = 502 if error.status in {401, 403} else error.status if error.status in {402, 404, 429} else 422
-        status = 422 if status == 404 else status
+        status = _refusal(error.status)
         detail = "; ".join(str(each.get("message") or each.get("code")) for each in error.errors) or "no reason given"
-        remedy = {502: " (the operator must check RUNWARE_API_KEY)"}.get(status, "")
+        remedy = " (the operator must check RUNWARE_API_KEY)" if error.status in {401, 403} else ""
         return problem(
             status,
             f"Runware refused the request: {detail}{remedy}",
@@ -113,6 +113,13 @@ def refused(state: GenerationState) -> Response:
     return problem(502, "Runware could not be reached in time; nothing was charged", generation_id=generation_id)
 
 
+def _refusal(status: int) -> int:
+    """Our status for a refusal of Runware's: 402 is for who pays, 502 for the operator, 422 for the caller."""
+    if status == 402:
+        return 402
+    return 502 if status in {401, 403, 408, 425, 429} or status >= 500 else 422
+
+
 def _fields(error: JsonObject) -> list[str]:
     parameter = error.get("parameter")
     return [str(name) for name in (parameter if isinstance(parameter, list) else [parameter]) if name]
@@ -124,10 +131,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RunwareProviderError, _provider_error)
     app.add_exception_handler(StoreUnavailable, _store_unavailable)
+    app.add_exception_handler(Exception, _unexpected)
 
 
-async def _invalid_request(_: Request, error: Exception) -> Response:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  for the type checker: it is installed for this
+    content_type = request.headers.get("content-type", "")
+    if any(issue["loc"] == ("body",) for issue in error.errors()) and "json" not in content_type.lower():
+        return problem(415, "send the body as JSON, with `Content-Type: application/json`")
     issues: list[tuple[str, str]] = []
     for issue in error.errors():
         where = [str(part) for part in issue["loc"]]
@@ -142,6 +153,10 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
 async def _http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     return problem(error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:  # noqa: ARG001  the server logs it
+    return problem(500, "something went wrong here; the log says what")
 
 
 async def _store_unavailable(_: Request, error: Exception) -> Response:

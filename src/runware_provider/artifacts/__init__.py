@@ -19,7 +19,8 @@ from runware_provider.artifacts.fetch import Fetcher
 from runware_provider.artifacts.inspect import inspect
 from runware_provider.artifacts.refusal import NotKept, StoreUnavailable, unreachable
 from runware_provider.artifacts.spool import Spool
-from runware_provider.artifacts.stores import Store, checked, key_of, open_store
+from runware_provider.artifacts.store import Store, checked, key_of
+from runware_provider.artifacts.stores import open_store
 from runware_provider.artifacts.threads import Threads
 from runware_provider.errors import ConfigurationError, ContentRejected, InvalidArgs, storage_failed
 from runware_provider.types import Stored

@@ -105,8 +105,9 @@ async def retry(settings: Settings, id: str, *, as_json: bool) -> int:
 
 async def replay(settings: Settings, id: str | None, *, as_json: bool) -> int:
     """Projections once more; waits for one that was named."""
+    path = None if id is None else path_of(id)
     async with connected(settings, work=True) as api:
-        if id is None:
+        if id is None or path is None:
             answer = await api.send("POST", "/v1/replay", {"all_failed": True})
             failed = await _projected(api)
             answer["projection_failed"] = failed
@@ -114,7 +115,6 @@ async def replay(settings: Settings, id: str | None, *, as_json: bool) -> int:
                 f"projected again: {answer['replayed']}" + (f"; still failing: {failed}" if failed else "")
             )
             return 1 if failed else 0
-        path = path_of(id)
         await api.send("POST", f"{path}/replay")
         state = [state async for state in api.follow(id)][-1]
     print_json(state) if as_json else render.generation(state)
@@ -123,15 +123,17 @@ async def replay(settings: Settings, id: str | None, *, as_json: bool) -> int:
 
 async def clear(settings: Settings, id: str, *, as_json: bool) -> None:
     """Clear projection_failed."""
+    path = path_of(id, "/error")
     async with connected(settings, work=False) as api:
-        state = await api.send("DELETE", path_of(id, "/error"))
+        state = await api.send("DELETE", path)
     print_json(state) if as_json else render.generation(state)
 
 
 async def delete(settings: Settings, id: str) -> None:
     """Delete a generation."""
+    path = path_of(id)
     async with connected(settings, work=True) as api:
-        await api.send("DELETE", path_of(id))
+        await api.send("DELETE", path)
     out.print(f"deleted {id}; its images are removed in 30 s, or at the service's next start")
 
 
@@ -153,16 +155,14 @@ async def reconcile(settings: Settings, id: str | None, *, unclaimed: bool, as_j
 async def migrate(settings: Settings, *, as_json: bool) -> None:
     """Bring the read model to the newest schema."""
     from runware_provider.projection import migrate as upgrade
-    from runware_provider.projection import pending
 
     if settings.projection_url is None:
         prepare(settings.data_dir)
-    waiting = list(await pending(settings.projection_address))
-    await upgrade(settings.projection_address)
+    applied = list(await upgrade(settings.projection_address))
     if as_json:
-        print_json({"applied": waiting})
+        print_json({"applied": applied})
     else:
-        out.print(f"applied {', '.join(waiting)}" if waiting else "the schema is up to date")
+        out.print(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
 
 async def _tasks_done(api: Any) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """`demo`: the main job from request to bucket and database, against the simulator, in one process."""
 
-import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr
 from rich.text import Text
@@ -31,8 +29,6 @@ _STEPS = {
 
 async def demo(folder: Path, prompt: str) -> int:
     """Make four pictures and say where they are."""
-    if os.environ.get("RUNWARE_PROVIDER_STATE_URL"):
-        raise ConfigurationError("the demo keeps its own state; unset RUNWARE_PROVIDER_STATE_URL for it")
     pictures = folder / "pictures"
     try:
         pictures.mkdir(parents=True, exist_ok=True)
@@ -49,21 +45,10 @@ async def demo(folder: Path, prompt: str) -> int:
                 public_url=public_url,
                 delivery="webhook",
                 data_dir=folder / "data",
-                **_OWN,
             )
             out.print(Text.assemble(("simulator ", "dim"), simulator.url, ("  service ", "dim"), public_url))
             async with Context.open(settings) as ctx, serving(ctx, listener):
                 return await _four_pictures(ctx, pictures, prompt)
-
-
-_OWN: dict[str, Any] = {
-    "state_url": None,
-    "projection_url": None,
-    "artifacts_url": None,
-    "webhook_secret": (),
-    "client_tokens": (),
-}
-"""Nothing of the environment's finds its way into the demo."""
 
 
 async def _four_pictures(ctx: Context, pictures: Path, prompt: str) -> int:

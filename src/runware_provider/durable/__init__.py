@@ -29,7 +29,10 @@ Flag = Literal["running", "projection_failed"]
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A generation to be made. `idempotency`: the caller's key and a digest of the input it stands for."""
+    """A generation to be made. `idempotency`: the caller's key and a digest of the input it stands for.
+
+    `max_in_flight`: not when so many are running already.
+    """
 
     id: UUID
     task_uuid: UUID
@@ -38,6 +41,7 @@ class Birth:
     now: datetime
     deadline: datetime
     idempotency: tuple[str, str] | None = None
+    max_in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ class Stats:
     unclaimed: int
 
 
+class TryLater(Exception):
+    """Raised by a worker when a task cannot be done for now and is not to blame: given again, never parked."""
+
+
 class Worker(Protocol):
     """Who does what generations ask for. Any of it may be asked for twice."""
 
@@ -116,7 +124,8 @@ class GenerationRuntime(Protocol):
     """
 
     async def create(self, birth: Birth) -> Created:
-        """Make a generation. Raises IdempotencyConflict when its key stands for another input; StateUnavailable."""
+        """Make a generation. Raises IdempotencyConflict when its key stands for another input; TooManyInFlight,
+        but not for a key that has its generation already; StateUnavailable."""
 
     async def call(self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None) -> T:
         """Run `step`, commit, then return what `reply` read right after it.
@@ -143,8 +152,8 @@ class GenerationRuntime(Protocol):
     async def keep_unclaimed(self, generation_id: UUID | None, reason: str, body: bytes, now: datetime) -> None:
         """Keep a delivery that has nowhere to go. Bounded: the oldest make way. A repeat is kept once."""
 
-    async def unclaimed(self, *, limit: int = 100) -> Sequence[UnclaimedDelivery]:
-        """The oldest first."""
+    async def unclaimed(self, *, limit: int = 100, after: int = 0) -> Sequence[UnclaimedDelivery]:
+        """The oldest first, those whose number is greater than `after`."""
 
     async def forget_unclaimed(self, numbers: Sequence[int]) -> None:
         """They found a home, or nobody wants them."""

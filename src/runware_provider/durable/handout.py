@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from runware_provider.durable import MAX_ATTEMPTS, Assignment, TaskKind
+from runware_provider.durable import MAX_ATTEMPTS, Assignment, TaskKind, TryLater
 from runware_provider.errors import StateUnavailable
 from runware_provider.logs import get_logger
 
@@ -19,7 +19,9 @@ FIRST_WAIT = 0.5
 """Seconds before a task that failed is given again; doubles with each failure."""
 
 STORE_WAIT = 2.0
-"""Seconds before a task is given again that could not work because the state store cannot commit."""
+"""Seconds before a task is given again that could not be done for now; doubles up to `LONGEST_WAIT`."""
+
+LONGEST_WAIT = 30.0
 
 SUSPICIOUS = 2
 """Starts after which a task is given alone."""
@@ -50,6 +52,7 @@ class Handout:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._open: dict[int, TaskKind] = {}
         self._failures: dict[int, int] = {}
+        self._waits: dict[int, int] = {}
         self._delayed: dict[int, asyncio.TimerHandle] = {}
         self._stopping = False
 
@@ -75,6 +78,7 @@ class Handout:
         """A task is done and its end is committed."""
         self._open.pop(number, None)
         self._failures.pop(number, None)
+        self._waits.pop(number, None)
         self._room.set()
 
     async def fewer_than(self, number: int) -> None:
@@ -154,8 +158,9 @@ class Handout:
             if number not in self._open:
                 return
             reason = "it returned without an end"
-        except StateUnavailable as error:  # not this task's fault: it waits until the store is back
-            self._later(assignment, left_over, STORE_WAIT)
+        except (StateUnavailable, TryLater) as error:  # not this task's fault
+            waits = self._waits[number] = self._waits.get(number, 0) + 1
+            self._later(assignment, left_over, min(LONGEST_WAIT, STORE_WAIT * 2 ** min(waits - 1, 10)))
             log.warning("task_waits", kind=_kind(assignment), id=str(assignment.generation_id), reason=str(error)[:300])
             return
         except Exception as error:  # noqa: BLE001  a worker may raise anything; the task is given again or parked

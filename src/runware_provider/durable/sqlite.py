@@ -35,7 +35,7 @@ from runware_provider.durable.group_commit import GroupCommit, Refused
 from runware_provider.durable.handout import Handout
 from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers
 from runware_provider.durable.sqlite_store import FLAGS, SqliteStore, to_ms, to_ms_after
-from runware_provider.errors import GenerationNotFound, IdempotencyConflict, StateUnavailable
+from runware_provider.errors import GenerationNotFound, IdempotencyConflict, StateUnavailable, TooManyInFlight
 from runware_provider.generation import Generation
 from runware_provider.logs import get_logger
 from runware_provider.register import decode, decode_request, encode_request
@@ -103,6 +103,11 @@ class SqliteRuntime:
                             )
                         )
                     return Created(known[0], created=False)
+            if (
+                birth.max_in_flight is not None
+                and self._flag_counts["running"] + len(batch.born) >= birth.max_in_flight
+            ):
+                raise Refused(TooManyInFlight(birth.max_in_flight))
             if birth.id in batch.born or self._store.load(birth.id) is not None:
                 return Created(birth.id, created=False)  # called again after StateUnavailable
             if birth.idempotency is not None:
@@ -187,9 +192,9 @@ class SqliteRuntime:
 
         await self._commits.submit(job)
 
-    async def unclaimed(self, *, limit: int = 100) -> Sequence[UnclaimedDelivery]:
+    async def unclaimed(self, *, limit: int = 100, after: int = 0) -> Sequence[UnclaimedDelivery]:
         """See `GenerationRuntime.unclaimed`."""
-        return _reading(lambda: self._store.unclaimed(limit))
+        return _reading(lambda: self._store.unclaimed(limit, after))
 
     async def forget_unclaimed(self, numbers: Sequence[int]) -> None:
         """See `GenerationRuntime.forget_unclaimed`."""

@@ -387,10 +387,12 @@ class SqliteStore:
                 count, size = count + 1, size + int(row[0])
         return count, size
 
-    def unclaimed(self, limit: int) -> list[UnclaimedDelivery]:
+    def unclaimed(self, limit: int, after: int) -> list[UnclaimedDelivery]:
         """The oldest first."""
         rows = self.reader.execute(
-            "SELECT number, generation_id, reason, body, received_at FROM unclaimed ORDER BY number LIMIT ?", (limit,)
+            "SELECT number, generation_id, reason, body, received_at FROM unclaimed "
+            "WHERE number > ? ORDER BY number LIMIT ?",
+            (after, limit),
         )
         return [
             UnclaimedDelivery(row[0], UUID(bytes=row[1]) if row[1] else None, row[2], row[3], from_ms(row[4]))
