@@ -116,7 +116,7 @@ def test_a_data_directory_that_cannot_be_used_is_named(
     assert (folder / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("arguments", [["generate", "x"], ["models"], ["serve", "--port", "0"], ["reconcile"]])
+@pytest.mark.parametrize("arguments", [["generate", "x"], ["models"], ["serve", "--port", "0"]])
 def test_without_a_key_whatever_needs_runware_says_so(command: Command, arguments: list[str]) -> None:
     """Trying again would not help, so it is exit code 2 and not 75."""
     finished = command(*arguments)

@@ -167,10 +167,11 @@ async def test_what_several_dead_processes_had_picked_up_is_done_within_its_slot
 
         worker = Scribe(runtime, act)
         runtime.start(worker, slots=slots(2))
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        await eventually(lambda: len(worker.ended) == 40)
 
         assert most == {"Dispatch": 2, "Project": 2, "suspicious": 1}
         assert Counter(each.number for each in worker.ended) == Counter(range(1, 41))
+        assert not any(runtime.stats().tasks.values())
         assert runtime.stats().parked == 0
 
 
