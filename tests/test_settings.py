@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ CASES: list[tuple[str, str, Any]] = [
     ("webhook_secret", "new,old", ("new", "old")),
     ("client_tokens", "one, two", ("one", "two")),
     ("deadline", "30m", timedelta(minutes=30)),
+    ("daily_budget", "12.50", Decimal("12.50")),
+    ("retention", "90d", timedelta(days=90)),
     ("patience", "90s", timedelta(seconds=90)),
     ("store_patience", "1.5h", timedelta(hours=1.5)),
     ("max_image_bytes", "8MiB", 8 * 1024**2),

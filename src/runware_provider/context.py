@@ -77,7 +77,10 @@ class Context:
             owner = await asyncio.to_thread(Owner.acquire, settings.data_dir, wait=takeover_wait)
             stack.callback(owner.release)
             policy = Policy(
-                delivery=settings.delivery_mode, patience=settings.patience, store_patience=settings.store_patience
+                delivery=settings.delivery_mode,
+                patience=settings.patience,
+                store_patience=settings.store_patience,
+                retention=settings.retention,
             )
             artifacts = await Artifacts.open(
                 settings.artifacts_address,

@@ -49,7 +49,8 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
     A caller that is cancelled leaves the generation going. With an `idempotency_key` that was used for the same input
     the first generation's state is returned.
 
-    Raises InvalidArgs, IdempotencyConflict, TooManyInFlight, StateUnavailable, and ConfigurationError without a key.
+    Raises InvalidArgs, IdempotencyConflict, TooManyInFlight, OverBudget, StateUnavailable, and ConfigurationError
+    without a key.
     """
     expected = check_create(args)
     _ = ctx.runware  # without a key nothing is accepted that could not be sent
@@ -57,7 +58,7 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
     if args.idempotency_key is not None:
         digest = sha256(dumps([args.input, args.metadata], sort_keys=True).encode()).hexdigest()
         idempotency = (args.idempotency_key, digest)
-    now = ctx.clock()
+    now, budget = ctx.clock(), ctx.settings.daily_budget
     created = await ctx.runtime.create(
         Birth(
             id=UUID(int=uuid7().int),
@@ -68,6 +69,8 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
             deadline=now + ctx.settings.deadline,
             idempotency=idempotency,
             max_in_flight=ctx.settings.max_in_flight,
+            model=args.input["model"],
+            daily_budget_micros=None if budget is None else int(budget * 1_000_000),
         )
     )
     try:

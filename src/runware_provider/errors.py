@@ -230,6 +230,16 @@ class TooManyInFlight(RunwareProviderError):
         super().__init__(f"{limit} generations are in flight (MAX_IN_FLIGHT); try again in {retry_after} s")
 
 
+class OverBudget(RunwareProviderError):
+    """`DAILY_BUDGET` would be exceeded. Nothing was spent; it begins anew at midnight UTC."""
+
+    def __init__(self, budget_micros: int, spent_micros: int, wanted_micros: int) -> None:
+        super().__init__(
+            f"today's budget is ${budget_micros / 1e6:.2f} (DAILY_BUDGET), ${spent_micros / 1e6:.4f} of it are gone or "
+            f"reserved, and this could cost ${wanted_micros / 1e6:.4f}; nothing was spent on it"
+        )
+
+
 class ConfigurationError(RunwareProviderError):
     """The operator must change a setting or the machine; the message says which and how."""
 

@@ -45,6 +45,7 @@ from runware_provider.types import (
     Dispatch,
     DispatchOutcome,
     ErrorOutput,
+    Expire,
     Fact,
     Failure,
     Forget,
@@ -96,7 +97,16 @@ class Generation:
 
     @classmethod
     def init(
-        cls, *, id: UUID, task_uuid: UUID, expected: int, now: datetime, deadline: datetime, policy: Policy
+        cls,
+        *,
+        id: UUID,
+        task_uuid: UUID,
+        expected: int,
+        now: datetime,
+        deadline: datetime,
+        policy: Policy,
+        model: str | None = None,
+        price_micros: int = 0,
     ) -> tuple[Self, list[Order]]:
         """A new generation, to be committed before Runware hears of it."""
         register = Register(
@@ -107,6 +117,8 @@ class Generation:
             created_at=now,
             deadline=deadline,
             dispatch=DispatchRecord("queued", now),
+            model=model,
+            price_micros=price_micros,
         )
         generation = cls(register, policy)
         turn = _Turn(now, [Dispatch(1)])
@@ -359,7 +371,10 @@ class Generation:
         for output_id, record in register.outputs.items():
             if record.retry_at is not None and now >= record.retry_at and not record.storing:
                 self._store(turn, output_id, record)
-        if self._awaits_answer():
+        expires_at = self._expires_at()
+        if expires_at is not None and now >= expires_at:
+            turn.orders.append(Expire())
+        elif self._awaits_answer():
             turn.orders.append(Ask(register.task_uuid, details=dispatch.status == "unknown" or now > register.deadline))
         return self._end(turn)
 
@@ -378,6 +393,8 @@ class Generation:
         for record in register.outputs.values():
             if record.retry_at is not None:
                 yield record.retry_at
+        if (expires_at := self._expires_at()) is not None:
+            yield expires_at
         if self._awaits_answer():
             ask_at = next_ask(
                 now,
@@ -390,7 +407,34 @@ class Generation:
             if ask_at is not None:
                 yield ask_at
 
+    def _expires_at(self) -> datetime | None:
+        """When state may let go of it: complete, in the read model, and with nothing still under way."""
+        register, projection = self.register, self.register.projection
+        if self.policy.retention is None or register.completed_at is None or register.deleted_at is not None:
+            return None
+        under_way = projection.asked or projection.error is not None or self._awaits_answer()
+        if under_way or any(record.storing or record.retry_at is not None for record in self._records()):
+            return None
+        return register.completed_at + self.policy.retention
+
     # Reading
+
+    def spent_micros(self) -> int:
+        """What this has cost or may yet cost: reported costs, and the expected price where none is known."""
+        register = self.register
+        spent = 0
+        for record in self._records():
+            if record.image_uuid is not None and not _is_runwares(record.error):
+                cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
+                spent += register.price_micros if cost is None else cost
+        if register.dispatch.status != "refused" and register.over is None and register.purged_at is None:
+            spent += register.price_micros * max(0, register.expected - self._filled())
+        return spent
+
+    def highest_cost_micros(self) -> int:
+        """The most that Runware said one of these images cost; 0 when it said nothing."""
+        costs = [_cost_micros(record.item) for record in self._records() if isinstance(record.item, dict)]
+        return max((cost for cost in costs if cost is not None), default=0)
 
     def get_state(self, request: Request) -> GenerationState:
         """Everything there is to know, with the slots that stay empty filled by the task's own error."""

@@ -89,7 +89,10 @@ class Happening:
 
 @dataclass(slots=True)
 class Register:
-    """Everything that changes about one generation. Bounded: see `Generation`."""
+    """Everything that changes about one generation. Bounded: see `Generation`.
+
+    `price_micros`: what one image was expected to cost when it was asked for.
+    """
 
     schema: Literal[1]
     id: UUID
@@ -108,6 +111,8 @@ class Register:
     purged_at: datetime | None = None
     purging: bool = False
     timeline: list[Happening] = field(default_factory=list)
+    model: str | None = None
+    price_micros: int = 0
 
 
 _register: TypeAdapter[Register] = TypeAdapter(Register)

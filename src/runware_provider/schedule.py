@@ -18,12 +18,13 @@ LONGEST_WAIT = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The operator's patience. `undo`: how long a delete can be taken back."""
+    """The operator's patience. `undo`: how long a delete can be taken back. `retention`: None keeps for ever."""
 
     delivery: Literal["webhook", "poll"] = "webhook"
     patience: timedelta = timedelta(minutes=2)
     store_patience: timedelta = timedelta(minutes=2)
     undo: timedelta = timedelta(seconds=30)
+    retention: timedelta | None = None
 
 
 def backoff(attempt: int, *, cap: timedelta, seed: UUID, wish: timedelta | None = None) -> timedelta:

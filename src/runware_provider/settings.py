@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,7 +32,7 @@ from runware_provider.errors import ConfigurationError
 PREFIX = "RUNWARE_PROVIDER_"
 CONFIG_FILE = Path("runware-provider.toml")
 
-LONGEST = timedelta(days=30)
+LONGEST = timedelta(days=3660)
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
@@ -45,7 +46,7 @@ def _duration(value: Any) -> Any:
         raise ValueError("must be a time such as 90s, 15m or 24h")
     seconds = float(match[1]) * _UNITS[match[2] or "s"]
     if seconds > LONGEST.total_seconds():
-        raise ValueError("must be at most 30d")
+        raise ValueError("must be at most 3660d")
     return timedelta(seconds=seconds)
 
 
@@ -104,6 +105,19 @@ class Settings(BaseModel):
     max_body_bytes: ByteSize = Field(ByteSize(1024**2), gt=0, description="Per webhook delivery.")
     max_request_bytes: ByteSize = Field(ByteSize(32 * 1024**2), gt=0, description="Per request of a client.")
     max_in_flight: int = Field(1_000, ge=1, description="Running generations; more are answered 429.")
+    daily_budget: Decimal | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="US dollars a day (UTC); what would go beyond is refused before it is spent. A cost that is not "
+        "known counts as the highest known of its model.",
+    )
+    retention: Duration | None = Field(
+        None,
+        ge=SECOND,
+        description="How long complete and projected generations stay in state; images and the read model are kept. "
+        "Default: for ever.",
+    )
     concurrency: int = Field(16, ge=1, le=256, description="Images that are fetched and stored at once.")
 
     @field_validator("public_url", "runware_url")

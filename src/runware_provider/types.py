@@ -252,7 +252,12 @@ class Forget:
     """Empty the stored request in the same commit: what was deleted keeps no prompt."""
 
 
-Order = Task | Ask | KeepUnclaimed | Forget
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Remove the generation from state in the same commit; images and read model stay."""
+
+
+Order = Task | Ask | KeepUnclaimed | Forget | Expire
 
 
 # What the register is told

@@ -24,4 +24,6 @@ def open_runtime(address: str) -> OpenRuntime:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoffs are long in production; their growth is the same here."""
-    monkeypatch.setattr(handout, "FIRST_WAIT", 0.02, raising=False)
+    monkeypatch.setattr(handout, "FIRST_WAIT", 0.02)
+    monkeypatch.setattr(handout, "STORE_WAIT", 0.01)
+    monkeypatch.setattr(handout, "LONGEST_WAIT", 0.02)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from runware_provider.durable import MAX_ATTEMPTS, Assignment, GenerationRuntime
+from runware_provider.durable import MAX_ATTEMPTS, Assignment, GenerationRuntime, TryLater
 from runware_provider.schedule import Policy
 from runware_provider.types import Ask, Dispatch, Project, StoreOutput
 from tests.conformance.builders import (
@@ -177,6 +177,25 @@ async def test_a_task_that_returns_without_an_end_is_given_again(open_runtime: O
         assert {2} == set(Counter(worker.given).values())
 
 
+async def test_a_task_that_cannot_be_done_for_now_is_never_parked(open_runtime: OpenRuntime) -> None:
+    """The read model's database is down for an hour: that is no fault of the task's."""
+    async with open_runtime() as runtime:
+
+        async def act(assignment: Assignment) -> None:
+            if worker.given.count(assignment) <= 2 * MAX_ATTEMPTS:
+                raise TryLater("the database is down")
+            await worker.do(assignment)
+
+        worker = Scribe(runtime, act)
+        runtime.start(worker, slots=slots())
+        await runtime.create(a_birth())
+        await worker.until(lambda: len(worker.ended) == 2)
+
+        assert runtime.stats().parked == 0
+        assert set(Counter(worker.given).values()) == {2 * MAX_ATTEMPTS + 1}
+        await eventually(lambda: idle(runtime))
+
+
 async def test_a_task_that_has_ended_is_not_given_again_whatever_its_worker_raises(open_runtime: OpenRuntime) -> None:
     """Its end is committed; what fails afterwards (removing a spare object, say) is not the task."""
     async with open_runtime() as runtime:
@@ -189,7 +208,7 @@ async def test_a_task_that_has_ended_is_not_given_again_whatever_its_worker_rais
         runtime.start(worker, slots=slots())
         await runtime.create(a_birth())
         await eventually(lambda: idle(runtime))
-        await asyncio.sleep(0.7)  # longer than the first wait
+        await asyncio.sleep(0.1)  # longer than the first waits
 
         assert {1} == set(Counter(worker.given).values())
         assert runtime.stats().parked == 0

@@ -42,6 +42,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoffs are long in production."""
     monkeypatch.setattr(handout, "FIRST_WAIT", 0.02)
     monkeypatch.setattr(handout, "STORE_WAIT", 0.02)
+    monkeypatch.setattr(handout, "LONGEST_WAIT", 0.04)
 
 
 class Commits:

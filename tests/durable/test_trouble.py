@@ -135,7 +135,7 @@ async def test_what_earlier_starts_left_is_counted_before_it_runs_even_in_troubl
 
 async def test_an_alarm_in_trouble_rings_again(open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deadline that passes while the disk is full is kept afterwards."""
-    monkeypatch.setattr(sqlite, "RING_AGAIN", 0.02, raising=False)
+    monkeypatch.setattr(sqlite, "RING_AGAIN", 0.02)
     birth = a_birth(deadline=now() + timedelta(milliseconds=100))
     async with open_sqlite() as runtime:
         await runtime.create(birth)

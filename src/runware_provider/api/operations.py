@@ -24,6 +24,7 @@ class Ready(BaseModel):
 
     running: int
     projection_failed: int
+    spent_today_micros: int
     tasks: dict[str, int]
     parked: int
     unclaimed: int

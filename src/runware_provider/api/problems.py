@@ -18,6 +18,7 @@ from runware_provider.errors import (
     IdempotencyConflict,
     InvalidArgs,
     OutputNotFound,
+    OverBudget,
     ProjectionUnavailable,
     RunwareProviderError,
     RunwareRefused,
@@ -171,6 +172,8 @@ async def _provider_error(_: Request, error: Exception) -> Response:
             return problem(404, str(error))
         case IdempotencyConflict():
             return problem(409, str(error))
+        case OverBudget():
+            return problem(402, str(error), title="Over budget")
         case TooManyInFlight():
             return problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
         case RunwareRefused():

@@ -21,6 +21,9 @@ Reply = Callable[[Generation], T]
 TaskKind = Literal["Dispatch", "StoreOutput", "Project", "Purge"]
 TASK_KINDS: tuple[TaskKind, ...] = ("Dispatch", "StoreOutput", "Project", "Purge")
 
+UNHEARD_PRICE_MICROS = 50_000
+"""What an image is taken to cost while Runware has never said a cost: never nothing."""
+
 MAX_ATTEMPTS = 5
 """A task that has failed this many starts, or this many times in one process, is parked."""
 
@@ -31,7 +34,8 @@ Flag = Literal["running", "projection_failed"]
 class Birth:
     """A generation to be made. `idempotency`: the caller's key and a digest of the input it stands for.
 
-    `max_in_flight`: not when so many are running already.
+    `max_in_flight`: not when so many are running already. `daily_budget_micros`: not when the day's spend, with this
+    at the price of `model`, would go beyond.
     """
 
     id: UUID
@@ -42,6 +46,8 @@ class Birth:
     deadline: datetime
     idempotency: tuple[str, str] | None = None
     max_in_flight: int | None = None
+    model: str | None = None
+    daily_budget_micros: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +92,11 @@ class UnclaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What is going on. `tasks` by kind: waiting or being performed."""
+    """What is going on. `tasks` by kind: waiting or being performed. The spend is this UTC day's, with reservations."""
 
     running: int
     projection_failed: int
+    spent_today_micros: int
     tasks: Mapping[str, int]
     parked: int
     unclaimed: int
@@ -124,8 +131,8 @@ class GenerationRuntime(Protocol):
     """
 
     async def create(self, birth: Birth) -> Created:
-        """Make a generation. Raises IdempotencyConflict when its key stands for another input; TooManyInFlight,
-        but not for a key that has its generation already; StateUnavailable."""
+        """Make a generation. Raises IdempotencyConflict when its key stands for another input; TooManyInFlight
+        or OverBudget, but not for a key that has its generation already; StateUnavailable."""
 
     async def call(self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None) -> T:
         """Run `step`, commit, then return what `reply` read right after it.

@@ -33,14 +33,21 @@ from runware_provider.durable import (
 from runware_provider.durable.alarms import Alarms
 from runware_provider.durable.group_commit import GroupCommit, Refused
 from runware_provider.durable.handout import Handout
-from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers
+from runware_provider.durable.money import Money
+from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers, day_of
 from runware_provider.durable.sqlite_store import FLAGS, SqliteStore, to_ms, to_ms_after
-from runware_provider.errors import GenerationNotFound, IdempotencyConflict, StateUnavailable, TooManyInFlight
+from runware_provider.errors import (
+    GenerationNotFound,
+    IdempotencyConflict,
+    OverBudget,
+    StateUnavailable,
+    TooManyInFlight,
+)
 from runware_provider.generation import Generation
 from runware_provider.logs import get_logger
 from runware_provider.register import decode, decode_request, encode_request
 from runware_provider.schedule import Policy
-from runware_provider.types import Ask, Forget, GenerationState, KeepUnclaimed, Order, Request
+from runware_provider.types import Ask, Expire, Forget, GenerationState, KeepUnclaimed, Order, Request
 
 log = get_logger()
 
@@ -77,13 +84,14 @@ class SqliteRuntime:
         self._alarms = Alarms(lambda: to_ms(self._clock()), self._ring)
         self._worker: Worker | None = None
         counts = self._store.counts()
+        self._money = Money(counts.spend, counts.prices)
         self._flag_counts = counts.flags
         self._parked = counts.parked
         self._unclaimed, self._unclaimed_bytes = counts.unclaimed, counts.unclaimed_bytes
         self._left_over = Counter(counts.tasks)
         self._left_over_before = self._store.next_task
         self._background: set[asyncio.Task[Any]] = set()
-        self._commits = GroupCommit(Batch, self)
+        self._commits = GroupCommit(self._open_batch, self)
 
     # The protocol
 
@@ -110,6 +118,10 @@ class SqliteRuntime:
                 raise Refused(TooManyInFlight(birth.max_in_flight))
             if birth.id in batch.born or self._store.load(birth.id) is not None:
                 return Created(birth.id, created=False)  # called again after StateUnavailable
+            try:
+                price = self._money.admit(birth, batch)
+            except OverBudget as error:
+                raise Refused(error) from error
             if birth.idempotency is not None:
                 batch.keys[birth.idempotency[0]] = (birth.id, birth.idempotency[1])
             generation, orders = Generation.init(
@@ -119,6 +131,8 @@ class SqliteRuntime:
                 now=birth.now,
                 deadline=birth.deadline,
                 policy=self._policy,
+                model=birth.model,
+                price_micros=price,
             )
             entry = Entry(self._store.next_number, generation, 0, None, None)
             self._store.next_number += 1
@@ -248,6 +262,7 @@ class SqliteRuntime:
         return Stats(
             running=self._flag_counts["running"],
             projection_failed=self._flag_counts["projection_failed"],
+            spent_today_micros=self._money.spent(day_of(self._clock())),
             tasks=tasks,
             parked=self._parked,
             unclaimed=self._unclaimed,
@@ -299,11 +314,17 @@ class SqliteRuntime:
 
     # What the group commit needs
 
+    def _open_batch(self) -> Batch:
+        return Batch(known_prices=self._money.prices)
+
     def write(self, batch: Batch) -> bool:
         """See `group_commit.Store`."""
         now = self._clock()
         now_ms = to_ms(now)
         for generation_id, entry in batch.touched.items():
+            if generation_id in batch.expired:
+                batch.alarms[generation_id] = None
+                continue
             rung = generation_id in batch.rung
             if not rung and entry.alarm_ms is not None and entry.alarm_ms <= now_ms:
                 batch.alarms[generation_id] = entry.alarm_ms  # due, and what it is for has not been done
@@ -334,14 +355,9 @@ class SqliteRuntime:
 
     def committed(self, batch: Batch) -> None:
         """See `group_commit.Store`: remember it, hand over its tasks, and wake those who wait for it."""
-        for generation_id, write in batch.written.items():
-            before = batch.touched[generation_id].flags
-            for flag, bit in FLAGS.items():
-                self._flag_counts[flag] += bool(write.flags & bit) - bool(before & bit)
+        self._count(batch)
+        self._money.remember(batch)
         self._registers.remember(batch)
-        self._parked += batch.parked
-        self._unclaimed += batch.unclaimed
-        self._unclaimed_bytes += batch.unclaimed_bytes
         for number in batch.done:
             self._handout.ended(number)
         for assignment in (*batch.tasks, *batch.unparked):
@@ -356,6 +372,19 @@ class SqliteRuntime:
                 for future in self._watchers.pop(generation_id, ()):
                     if not future.done():
                         future.set_result(write.version)
+
+    def _count(self, batch: Batch) -> None:
+        """Keep what `stats` says true."""
+        for generation_id, write in batch.written.items():
+            before = batch.touched[generation_id].flags
+            for flag, bit in FLAGS.items():
+                self._flag_counts[flag] += bool(write.flags & bit) - bool(before & bit)
+        for generation_id in batch.expired:
+            for flag, bit in FLAGS.items():
+                self._flag_counts[flag] -= bool(batch.touched[generation_id].flags & bit)
+        self._parked += batch.parked
+        self._unclaimed += batch.unclaimed
+        self._unclaimed_bytes += batch.unclaimed_bytes
 
     def _ask(self, generation_id: UUID, ask: Ask) -> None:
         try:
@@ -382,7 +411,8 @@ class SqliteRuntime:
             if row is None:
                 raise Refused(_not_found(generation_id))
             generation = Generation(decode(row.register), self._policy)
-            entry = Entry(row.number, generation, row.flags, row.alarm_at, row.alarm_at, len(row.register))
+            size, spent = len(row.register), generation.spent_micros()
+            entry = Entry(row.number, generation, row.flags, row.alarm_at, row.alarm_at, size, spent)
         batch.touched[generation_id] = entry
         return entry
 
@@ -396,6 +426,8 @@ class SqliteRuntime:
                     batch.statements.append(partial(self._write_unclaimed, batch, generation_id, reason, body, now_ms))
                 case Forget():
                     batch.forgotten.append(entry.number)
+                case Expire():
+                    batch.expired[generation_id] = entry.number
                 case _:
                     batch.tasks.append(Assignment(self._store.next_task, generation_id, order, 0))
                     self._store.next_task += 1

@@ -1,8 +1,9 @@
 """What a batch has done so far: to be written in one transaction, and to be told once it is committed."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,7 @@ class Entry:
     alarm_ms: int | None
     kept_alarm_ms: int | None
     size: int = 0
+    spent_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +59,23 @@ class Batch:
     done: list[int] = field(default_factory=list)
     asks: list[tuple[UUID, Ask]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
+    expired: dict[UUID, int] = field(default_factory=dict)
+    spend: dict[int, int] = field(default_factory=dict)
+    prices: dict[str, int] = field(default_factory=dict)
     statements: list[Callable[[], Any]] = field(default_factory=list)
     rung: set[UUID] = field(default_factory=set)
     alarms: dict[UUID, int | None] = field(default_factory=dict)
     silenced: list[Entry] = field(default_factory=list)
     written: dict[UUID, Write] = field(default_factory=dict)
+    known_prices: Mapping[str, int] = field(default_factory=dict)
     parked: int = 0
     unclaimed: int = 0
     unclaimed_bytes: int = 0
 
     def has_writes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(
-            self.changed or self.born or self.tasks or self.done or self.forgotten or self.statements or self.silenced
-        )
+        facts = (self.changed, self.born, self.tasks, self.done, self.forgotten, self.expired)
+        return any(facts) or bool(self.statements or self.silenced)
 
     def write(self, store: SqliteStore) -> None:
         """Write everything into the transaction that is open."""
@@ -87,11 +92,24 @@ class Batch:
             store.clear_alarms(entry.number for entry in self.silenced)
         if self.forgotten:
             store.forget_requests(self.forgotten)
+        if self.expired:
+            store.expire(self.expired.values())
+        for day, micros in self.spend.items():
+            store.add_spend(day, micros)
+        for model, micros in self.prices.items():
+            store.raise_price(model, micros)
         for statement in self.statements:
             statement()
 
     def _row(self, generation_id: UUID, entry: Entry) -> Write:
         generation = entry.generation
+        spent = generation.spent_micros()
+        if spent != entry.spent_micros:
+            day = day_of(generation.register.created_at)
+            self.spend[day] = self.spend.get(day, 0) + spent - entry.spent_micros
+        model, cost = generation.register.model, generation.highest_cost_micros()
+        if model is not None and cost > max(self.known_prices.get(model, 0), self.prices.get(model, 0)):
+            self.prices[model] = cost
         text = encode(generation.register)
         write = Write(generation.version, flags_of(generation), self.alarms[generation_id], text, entry.number)
         self.written[generation_id] = write
@@ -123,10 +141,17 @@ class Registers:
             entry.alarm_ms = batch.alarms[generation_id]
             if write := batch.written.get(generation_id):
                 entry.flags, entry.kept_alarm_ms, entry.size = write.flags, write.alarm_at, len(write.register)
-            self._entries[generation_id] = entry
-            self._bytes += entry.size
+                entry.spent_micros = entry.generation.spent_micros()
+            if generation_id not in batch.expired:
+                self._entries[generation_id] = entry
+                self._bytes += entry.size
         while len(self._entries) > CACHED_REGISTERS or (self._bytes > CACHED_BYTES and len(self._entries) > 1):
             self._bytes -= self._entries.popitem(last=False)[1].size
+
+
+def day_of(at: datetime) -> int:
+    """The UTC day since 1970."""
+    return int(at.timestamp() // 86_400)
 
 
 def flags_of(generation: Generation) -> int:

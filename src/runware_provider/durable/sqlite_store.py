@@ -33,6 +33,7 @@ CREATE INDEX generations_alarm ON generations(alarm_at, id) WHERE alarm_at IS NO
 CREATE INDEX generations_flags ON generations(id, flags) WHERE flags != 0;
 CREATE TABLE requests(number INTEGER PRIMARY KEY, request TEXT NOT NULL) STRICT;
 CREATE TABLE idempotency(key TEXT PRIMARY KEY, digest TEXT NOT NULL, id BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_id ON idempotency(id);
 CREATE TABLE tasks(
   number INTEGER PRIMARY KEY, generation_id BLOB NOT NULL, task TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
   parked_at INTEGER, error TEXT) STRICT;
@@ -40,6 +41,8 @@ CREATE INDEX tasks_parked ON tasks(parked_at) WHERE parked_at IS NOT NULL;
 CREATE TABLE unclaimed(
   number INTEGER PRIMARY KEY, generation_id BLOB, reason TEXT NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL UNIQUE,
   received_at INTEGER NOT NULL) STRICT;
+CREATE TABLE spend(day INTEGER PRIMARY KEY, micros INTEGER NOT NULL) STRICT;
+CREATE TABLE prices(model TEXT PRIMARY KEY, micros INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE secrets(name TEXT PRIMARY KEY, secret TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
@@ -112,6 +115,8 @@ class StoredCounts(NamedTuple):
     parked: int
     unclaimed: int
     unclaimed_bytes: int
+    spend: dict[int, int]
+    prices: dict[str, int]
 
 
 class SqliteStore:
@@ -164,6 +169,8 @@ class SqliteStore:
                     parked=self._scalar("SELECT count(*) FROM tasks WHERE parked_at IS NOT NULL"),
                     unclaimed=count,
                     unclaimed_bytes=size,
+                    spend=self._spend(),
+                    prices=self._prices(),
                 )
         except BaseException:
             self.close()
@@ -251,6 +258,37 @@ class SqliteStore:
         self.writer.executemany(
             """UPDATE requests SET request = '{"input":{},"metadata":{}}' WHERE number = ?""", ((n,) for n in numbers)
         )
+
+    def expire(self, numbers: Iterable[int]) -> None:
+        """Let go of generations and all that belongs to them."""
+        for number in numbers:
+            row = self.writer.execute("DELETE FROM generations WHERE number = ? RETURNING id", (number,)).fetchone()
+            self.writer.execute("DELETE FROM requests WHERE number = ?", (number,))
+            if row:
+                self.writer.execute("DELETE FROM idempotency WHERE id = ?", row)
+
+    def add_spend(self, day: int, micros: int) -> None:
+        """Add to what a day (since 1970) has cost."""
+        self.writer.execute(
+            "INSERT INTO spend(day, micros) VALUES (?, ?) "
+            "ON CONFLICT(day) DO UPDATE SET micros = micros + excluded.micros",
+            (day, micros),
+        )
+
+    def raise_price(self, model: str, micros: int) -> None:
+        """The most that an image of `model` is known to cost."""
+        self.writer.execute(
+            "INSERT INTO prices(model, micros) VALUES (?, ?) "
+            "ON CONFLICT(model) DO UPDATE SET micros = max(micros, excluded.micros)",
+            (model, micros),
+        )
+
+    def _spend(self) -> dict[int, int]:
+        rows = self.writer.execute("SELECT day, micros FROM spend ORDER BY day DESC LIMIT 40")
+        return dict(rows.fetchall())
+
+    def _prices(self) -> dict[str, int]:
+        return dict(self.writer.execute("SELECT model, micros FROM prices ORDER BY micros DESC LIMIT 10000").fetchall())
 
     def idempotent(self, key: str) -> tuple[UUID, str] | None:
         """The generation that `key` made, and the digest of its input."""
