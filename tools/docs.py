@@ -64,7 +64,7 @@ def failures() -> str:
         lines += [f"## {title}", "", "| code | carries | meaning |", "| --- | --- | --- |"]
         for model in get_args(get_args(union)[0]):
             carries = ", ".join(f"`{name}`" for name in model.model_fields if name != "code")
-            lines.append(f"| `{model.model_fields['code'].default}` | {carries} | {_first(model)} |")
+            lines.append(f"| `{get_args(model.model_fields['code'].annotation)[0]}` | {carries} | {_first(model)} |")
         lines.append("")
     lines += [
         "## Exceptions of calls",

@@ -14,13 +14,15 @@ EXCERPT_CHARACTERS = 2_000
 
 
 class _Error(BaseModel):
+    """`code` has no default in any of them: what is kept leaves defaults out, and without it nothing could be read."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class HttpError(_Error):
     """Runware answered the dispatch with an HTTP error that carries no error objects."""
 
-    code: Literal["http_error"] = "http_error"
+    code: Literal["http_error"]
     url: str
     status: int
     body: str
@@ -30,7 +32,7 @@ class HttpError(_Error):
 class NetworkError(_Error):
     """Runware could not be reached. Nothing was accepted, so nothing is charged."""
 
-    code: Literal["network_error"] = "network_error"
+    code: Literal["network_error"]
     reason: str
     attempts: int = Field(ge=0)
 
@@ -38,7 +40,7 @@ class NetworkError(_Error):
 class ApiRejected(_Error):
     """Runware refused the request; `errors` are Runware's own objects, as received."""
 
-    code: Literal["api_rejected"] = "api_rejected"
+    code: Literal["api_rejected"]
     status: int
     errors: list[dict[str, Any]]
 
@@ -46,7 +48,7 @@ class ApiRejected(_Error):
 class Timeout(_Error):
     """Not all results had come when the deadline passed. Results that come later are still kept."""
 
-    code: Literal["timeout"] = "timeout"
+    code: Literal["timeout"]
     received: int = Field(ge=0)
     expected: int = Field(ge=1)
 
@@ -54,14 +56,14 @@ class Timeout(_Error):
 class ProjectionFailed(_Error):
     """The images are stored, the read model lacks them. Mend the cause, then replay."""
 
-    code: Literal["projection_failed"] = "projection_failed"
+    code: Literal["projection_failed"]
     message: str
 
 
 class Validation(_Error):
     """Runware delivered something that is not a result as we know them. `raw` is what came."""
 
-    code: Literal["validation"] = "validation"
+    code: Literal["validation"]
     issues: list[str]
     raw: str
 
@@ -69,14 +71,14 @@ class Validation(_Error):
 class WebhookError(_Error):
     """Runware says that this result failed; `errors` are its own objects, as received."""
 
-    code: Literal["webhook_error"] = "webhook_error"
+    code: Literal["webhook_error"]
     errors: list[dict[str, Any]]
 
 
 class FetchFailed(_Error):
     """The CDN did not give us the image. `status` is None when no answer came at all."""
 
-    code: Literal["fetch_failed"] = "fetch_failed"
+    code: Literal["fetch_failed"]
     url: str
     status: int | None
     reason: str
@@ -90,7 +92,7 @@ RejectReason = Literal["no_image", "host_not_allowed", "not_an_image", "truncate
 class ContentRejected(_Error):
     """What we were given is not an image that we keep."""
 
-    code: Literal["content_rejected"] = "content_rejected"
+    code: Literal["content_rejected"]
     reason: RejectReason
     message: str
 
@@ -98,7 +100,7 @@ class ContentRejected(_Error):
 class StorageFailed(_Error):
     """The object store did not take the image."""
 
-    code: Literal["storage_failed"] = "storage_failed"
+    code: Literal["storage_failed"]
     key: str
     message: str
 
@@ -128,54 +130,59 @@ def scrub(text: str) -> str:
 
 def http_error(url: str, status: int, body: str, *, attempts: int = 1) -> HttpError:
     """The dispatch answered `status` without error objects."""
-    return HttpError(url=url, status=status, body=excerpt(body), attempts=attempts)
+    return HttpError(code="http_error", url=url, status=status, body=excerpt(body), attempts=attempts)
 
 
 def network_error(reason: str, *, attempts: int = 1) -> NetworkError:
     """Runware was not reached after `attempts`."""
-    return NetworkError(reason=excerpt(reason), attempts=attempts)
+    return NetworkError(code="network_error", reason=excerpt(reason), attempts=attempts)
 
 
 def api_rejected(status: int, errors: Sequence[Mapping[str, Any]]) -> ApiRejected:
     """Runware refused with its own `errors`; at most 16 are kept."""
-    return ApiRejected(status=status, errors=[dict(error) for error in errors[:16]])
+    return ApiRejected(code="api_rejected", status=status, errors=[dict(error) for error in errors[:16]])
 
 
 def timeout(received: int, expected: int) -> Timeout:
     """`received` of `expected` results had come at the deadline."""
-    return Timeout(received=received, expected=expected)
+    return Timeout(code="timeout", received=received, expected=expected)
 
 
 def projection_failed(message: str) -> ProjectionFailed:
     """The database refused the rows, in its own words."""
-    return ProjectionFailed(message=excerpt(message))
+    return ProjectionFailed(code="projection_failed", message=excerpt(message))
 
 
 def validation(issues: Sequence[str], raw: str) -> Validation:
     """A delivery that is none; at most 16 issues are kept."""
-    return Validation(issues=[excerpt(issue, 300) for issue in issues[:16]], raw=excerpt(raw, 8_192))
+    return Validation(code="validation", issues=[excerpt(issue, 300) for issue in issues[:16]], raw=excerpt(raw, 8_192))
 
 
 def webhook_error(errors: Sequence[Mapping[str, Any]]) -> WebhookError:
     """Runware's own error objects for one result or the whole task; at most 16 are kept."""
-    return WebhookError(errors=[dict(error) for error in errors[:16]])
+    return WebhookError(code="webhook_error", errors=[dict(error) for error in errors[:16]])
 
 
 def fetch_failed(url: str, status: int | None, reason: str, body: str = "", *, attempts: int = 1) -> FetchFailed:
     """The CDN's answer, or why there was none."""
     return FetchFailed(
-        url=excerpt(url), status=status, reason=excerpt(reason, 500), body=excerpt(body, 500), attempts=attempts
+        code="fetch_failed",
+        url=excerpt(url),
+        status=status,
+        reason=excerpt(reason, 500),
+        body=excerpt(body, 500),
+        attempts=attempts,
     )
 
 
 def content_rejected(reason: RejectReason, message: str) -> ContentRejected:
     """The result or its bytes are not what we keep, and why."""
-    return ContentRejected(reason=reason, message=excerpt(message, 500))
+    return ContentRejected(code="content_rejected", reason=reason, message=excerpt(message, 500))
 
 
 def storage_failed(key: str, message: str) -> StorageFailed:
     """The store's own message for `key`."""
-    return StorageFailed(key=key, message=excerpt(message, 500))
+    return StorageFailed(code="storage_failed", key=key, message=excerpt(message, 500))
 
 
 def worth_trying(error: OutputError) -> Literal["no", "briefly", "long"]:

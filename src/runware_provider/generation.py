@@ -696,9 +696,14 @@ class Generation:
         worth = worth_trying(failed.error)
         window = {"no": timedelta(0), "briefly": self.policy.store_patience, "long": STORE_WINDOW}[worth]
         wait = backoff(record.attempts, cap=STORE_CAP, seed=failed.output_id, wish=failed.retry_after)
+        patience_ends = record.trying_since + self.policy.store_patience
+        patience_is_over = turn.now >= patience_ends
+        if not patience_is_over and turn.now + wait > patience_ends:
+            wait = (
+                patience_ends - turn.now
+            )  # the client learns of the trouble when patience ends, not after the next wait
         if turn.now + wait <= record.trying_since + window:
             record.retry_at = turn.now + wait
-        patience_is_over = turn.now >= record.trying_since + self.policy.store_patience
         if record.retry_at is None or patience_is_over or record.status == "error":
             if record.error != failed.error:
                 turn.visible = True
