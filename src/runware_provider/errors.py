@@ -4,6 +4,7 @@ A *generation's* failure and an *output's* failure are values: unions discrimina
 functions of this module only. A *call's* failure is an exception below `RunwareProviderError`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, assert_never
 
@@ -76,7 +77,7 @@ class WebhookError(_Error):
 
 
 class FetchFailed(_Error):
-    """The CDN did not give us the image. `status` is None when no answer came at all."""
+    """The CDN did not give us the image. `status` is None when no complete answer came."""
 
     code: Literal["fetch_failed"]
     url: str
@@ -115,8 +116,16 @@ OutputError = Annotated[
 
 
 def excerpt(text: str, characters: int = EXCERPT_CHARACTERS) -> str:
-    """`text`, cut to `characters`, fit to be kept anywhere: lone surrogates and NUL become U+FFFD."""
-    return scrub(text[:characters]).replace("\x00", "\ufffd")
+    """`text`, cut to `characters`, fit to be kept and shown: no token in it; lone surrogates and NUL become U+FFFD."""
+    return scrub(redact(text)[:characters]).replace("\x00", "\ufffd")
+
+
+_SECRET = re.compile(r"""((?:token|api_?key)(?:=|%3D|"\s*:\s*"))[^&"\s\\%]*""", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """`text` with the values of tokens and keys replaced, however the address that holds them is quoted."""
+    return _SECRET.sub(r"\1[redacted]", text)
 
 
 def scrub(text: str) -> str:

@@ -146,24 +146,30 @@ class Generation:
         elif dispatch.attempt == attempt and dispatch.status == "queued" and self.register.deleted_at is None:
             if now >= self.register.deadline:
                 self._refuse_unsent(turn)
-            else:
+            elif dispatch.retry_at is None or now >= dispatch.retry_at:
                 dispatch.retry_at = None
                 self._set_dispatch(turn, "sending", f"attempt {attempt}")
         return self._end(turn)
 
     def record_dispatch(self, attempt: int, outcome: DispatchOutcome, now: datetime) -> list[Order]:
-        """Record how an attempt ended. Acceptance always counts; the rest only for the attempt under way."""
+        """Record how an attempt ended. Acceptance always counts; the rest only for the attempt under way.
+
+        A refusal for good stands against mere errors of the task, whichever came first, and falls with any proof that
+        Runware has the task.
+        """
         turn = _Turn(now)
         dispatch = self.register.dispatch
+        if self.register.purged_at is not None:
+            return self._end(turn)
         current = dispatch.attempt == attempt and dispatch.status in {"sending", "unknown"}
         match outcome:
             case Accepted(delivery=delivery):
-                if dispatch.status != "refused":
-                    self._accept(turn)
-                self._learn(turn, delivery.facts)
+                self._accept(turn, proof=True)
+                if self.register.deleted_at is None:
+                    self._learn(turn, delivery.facts)
             case Refused(error=error, retryable=False):
-                # A webhook with an error may have come first; only a result proves that Runware had the task.
-                if (current or dispatch.status == "accepted") and not self._results():
+                doubtful = dispatch.attempt == attempt and dispatch.status == "accepted" and not dispatch.proven
+                if current or doubtful:
                     self._refuse(turn, error)
             case Refused(error=error, retry_after=wish):
                 if current:
@@ -189,7 +195,7 @@ class Generation:
         turn = _Turn(now)
         if self.register.deleted_at is None:
             if delivery.facts or delivery.processing:
-                self._accept(turn)
+                self._accept(turn, proof=delivery.processing)
             self._learn(turn, delivery.facts)
         return self._end(turn)
 
@@ -207,7 +213,7 @@ class Generation:
         details = answer.details or Delivery()
         recalled = [fact for fact in details.facts if not isinstance(fact, Invalid) and self._is_ours(fact)]
         if facts or recalled or details.processing:
-            self._accept(turn)
+            self._accept(turn, proof=details.processing)
         self._learn(turn, (*facts, *recalled))
         if facts and not answer.response.processing and register.over is None:
             failed = any(isinstance(fact, Failure) and fact.image_uuid is None for fact in facts)
@@ -237,7 +243,7 @@ class Generation:
                 case Stored():
                     record.status, record.stored, record.error = "success", confirmation, None
                     record.storing, record.retry_at, record.trying_since = False, None, None
-                    record.former_urls = []
+                    record.former_urls, record.spare_urls = [], []
                     turn.visible = True
                     self._note(turn, "stored", confirmation.key.rpartition("/")[2])
                 case NotStored():
@@ -261,8 +267,8 @@ class Generation:
         """The read model refused `version`. Kept beside the outcome until a `replay` succeeds or it is cleared."""
         turn = _Turn(now)
         projection = self.register.projection
-        if version > projection.done and (projection.asked or projection.error != error):
-            projection.error = error
+        if version > max(projection.done, projection.failed):
+            projection.failed, projection.error = version, error
             self._projection_ended(turn, version)
             self._note(turn, "projection_failed")
         return self._end(turn)
@@ -325,7 +331,7 @@ class Generation:
             for output_id, record in register.outputs.items():
                 if record.storing:  # its confirm was dropped while deleted
                     turn.orders.append(StoreOutput(output_id))
-            if register.dispatch.status == "queued":
+            if register.dispatch.status == "queued" and register.dispatch.retry_at is None:
                 turn.orders.append(Dispatch(register.dispatch.attempt))
             elif self._is_open():
                 turn.orders.append(Ask(register.task_uuid, details=True))
@@ -517,12 +523,6 @@ class Generation:
 
     # Counting
 
-    def _results(self) -> list[OutputRecord]:
-        """Results that Runware gave, as opposed to errors."""
-        return [
-            record for record in self.register.outputs.values() if record.image_uuid and not _is_runwares(record.error)
-        ]
-
     def _filled(self) -> int:
         return sum(record.image_uuid is not None for record in self.register.outputs.values())
 
@@ -585,8 +585,7 @@ class Generation:
         return uuid5(self.register.id, f"{self.register.task_uuid}/{name}")
 
     def _learn_result(self, turn: _Turn, fact: Result) -> None:
-        if self.register.dispatch.status == "refused":
-            self._accept(turn)
+        self._accept(turn, proof=True)
         output_id = self._output_id(fact.image_uuid)
         record = self.register.outputs.get(output_id)
         if record is None:
@@ -603,16 +602,24 @@ class Generation:
                 record.error = content_rejected("no_image", "Runware gave a result without imageURL")
                 turn.visible = True
         elif record.status != "success" and fact.url is not None and self._is_news(record, fact.url):
-            if record.url is not None:
-                record.former_urls.append(record.url)
-            record.url, record.item = fact.url, fact.item
-            record.attempts, record.trying_since, record.asked = 0, None, False
+            if record.url is None:
+                record.item = fact.item
+            record.spare_urls.append(fact.url)
             turn.changed = True
             if not record.storing:
-                self._store(turn, output_id, record)
+                self._take_spare(turn, output_id, record)
 
     def _is_news(self, record: OutputRecord, url: str) -> bool:
-        return url != record.url and url not in record.former_urls and len(record.former_urls) < FORMER_URLS
+        known = (record.url, *record.former_urls, *record.spare_urls)
+        return url not in known and len(known) <= FORMER_URLS
+
+    def _take_spare(self, turn: _Turn, output_id: UUID, record: OutputRecord) -> None:
+        """Try the next address that Runware gave for the image."""
+        if record.url is not None:
+            record.former_urls.append(record.url)
+        record.url = record.spare_urls.pop(0)
+        record.attempts, record.trying_since = 0, None
+        self._store(turn, output_id, record)
 
     def _learn_failure(self, turn: _Turn, fact: Failure) -> None:
         output_id = self._output_id(fact.image_uuid or f"error/{fact.code}")
@@ -654,8 +661,15 @@ class Generation:
 
     # Moving
 
-    def _accept(self, turn: _Turn) -> None:
+    def _accept(self, turn: _Turn, *, proof: bool) -> None:
+        """Runware has the task. Without `proof` (an error alone) that does not outweigh its refusal for good."""
         dispatch = self.register.dispatch
+        if proof and not dispatch.proven:
+            dispatch.proven = turn.changed = True
+        if dispatch.status == "refused":
+            if not dispatch.proven:
+                return
+            turn.visible = True  # the error that the client sees is gone
         if dispatch.status != "accepted":
             dispatch.retry_at = dispatch.error = None
             dispatch.accepted_at = turn.now
@@ -684,12 +698,12 @@ class Generation:
         turn.orders.append(StoreOutput(output_id))
 
     def _not_stored(self, turn: _Turn, record: OutputRecord, failed: NotStored) -> None:
-        if not record.storing:
+        if not record.storing or failed.url != record.url:  # a repeat
             return
         record.storing = False
         turn.changed = True
-        if failed.url != record.url:  # a fresh address came while the old one was tried
-            self._store(turn, failed.output_id, record)
+        if record.spare_urls:
+            self._take_spare(turn, failed.output_id, record)
             return
         record.attempts += 1
         record.trying_since = record.trying_since or turn.now
@@ -712,6 +726,7 @@ class Generation:
             record.status, record.error = "error", failed.error
         if isinstance(failed.error, FetchFailed) and failed.error.status in {403, 404, 410} and not record.asked:
             record.asked = True
+            record.former_urls = []  # what was given up for this one may have been the better
             turn.orders.append(Ask(self.register.task_uuid, details=True))
 
     # Projecting and ending a call

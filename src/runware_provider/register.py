@@ -32,7 +32,7 @@ class DispatchRecord:
     """Where the request stands with Runware.
 
     `attempt` is the one that is queued or under way, `since` when the status began, `retry_at` when a queued one is
-    due, `error` the last refusal.
+    due, `error` the last refusal. `proven`: an acknowledgement, a result or running work was seen, which no refusal undoes.
     """
 
     status: DispatchStatus
@@ -41,6 +41,7 @@ class DispatchRecord:
     retry_at: datetime | None = None
     error: HttpError | NetworkError | ApiRejected | None = None
     accepted_at: datetime | None = None
+    proven: bool = False
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class OutputRecord:
 
     `image_uuid` is None for what fills no slot. `storing`: a `StoreOutput` is out. `retry_at`: when the next is due.
     `trying_since` bounds the trying; `asked`: a fresh address was asked for after the present one had died;
-    `former_urls` were given up for a newer one.
+    `former_urls` were given up for another; `spare_urls` came while the present one was being tried.
     """
 
     status: Literal["pending", "error", "success"]
@@ -65,15 +66,17 @@ class OutputRecord:
     retry_at: datetime | None = None
     asked: bool = False
     former_urls: list[str] = field(default_factory=list)
+    spare_urls: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class ProjectionRecord:
-    """How far the read model follows. `wanted` and `done` are versions; `asked`: a `Project` is out."""
+    """How far the read model follows. `wanted`, `done` and `failed` are versions; `asked`: a `Project` is out."""
 
     asked: bool = False
     wanted: int = 0
     done: int = 0
+    failed: int = 0
     done_at: datetime | None = None
     error: ProjectionFailed | None = None
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runware_provider.errors import InvalidArgs, excerpt, scrub
+from runware_provider.errors import InvalidArgs, excerpt, redact, scrub
 from runware_provider.types import CreateArgs, Delivery, Fact, Failure, Invalid, JsonObject, Result
 
 RAW_BYTES = 8_192
@@ -113,27 +113,22 @@ def loads(text: bytes | str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-_TOKEN = re.compile(r"([?&](?:token|apiKey|api_key)=)[^&\"\s\\]*")
-
-
-def redact(text: str) -> str:
-    """`text` with the values of secret query parameters replaced."""
-    return _TOKEN.sub(r"\1[redacted]", text) if "=" in text else text
-
-
 def bounded(raw: Any) -> Any:
     """Runware's item, fit to be kept: at most `RAW_BYTES` as ASCII JSON and `MAX_DEPTH` levels, else a marked excerpt.
 
     Lone surrogates become U+FFFD; our webhook's address and anybody's token are redacted.
     """
     text = json.dumps(raw)
-    if "\\ud" in text or "webhookURL" in text or "uploadEndpoint" in text or "=" in text or "piKey" in text:
+    if any(mark in text for mark in _SUSPICIOUS):
         clean = redact(scrub(json.dumps(raw, ensure_ascii=False)))
         raw = json.loads(clean, object_hook=_without_secrets)
         text = json.dumps(raw)
     if len(text) > RAW_BYTES or _depth(text) > MAX_DEPTH:
         return {"truncated": True, "excerpt": text[: RAW_BYTES // 2]}
     return raw
+
+
+_SUSPICIOUS = ("\\ud", "webhookURL", "uploadEndpoint", "oken", "OKEN", "ey=", "ey%", 'ey"', "KEY")
 
 
 def _without_secrets(value: JsonObject) -> JsonObject:
@@ -143,17 +138,18 @@ def _without_secrets(value: JsonObject) -> JsonObject:
 
 
 def _depth(text: str) -> int:
-    """An upper bound of the nesting of `text`: brackets inside strings count too, which does no harm."""
+    """The nesting of `text`, 0 when it cannot be over the limit."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return 0
     depth = deepest = 0
-    for mark in _BRACKET.findall(text):
+    for mark in _BRACKET.findall(_STRING.sub("", text)):
         depth += 1 if mark in "[{" else -1
         deepest = max(deepest, depth)
     return deepest
 
 
 _PROCESSING = frozenset({"processing", "pending", "queued", "running"})
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _BRACKET = re.compile(r"[\[\]{}]")
 _IMAGE_UUID_IN_URL = re.compile(r"/([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})\.")
 
@@ -228,5 +224,7 @@ def _failure(row: JsonObject) -> Failure:
 
 def _invalid(raw: Any, issue: str) -> Invalid:
     data = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
-    text = redact(excerpt(data.decode("utf-8", "replace"), RAW_BYTES))
+    text = excerpt(data.decode("utf-8", "replace"), RAW_BYTES)
+    while len(json.dumps(text)) > RAW_BYTES:  # one character may take six bytes
+        text = text[: len(text) // 2]
     return Invalid(sha256(data).hexdigest(), (issue,), text)

@@ -77,7 +77,6 @@ LINES = [
     ["retry", "ID"],
     ["clear", "ID"],
     ["generate", "x", "--field", "taskUUID=1"],
-    ["generate", "a boat", "--field", "width=7"],
 ]
 
 
