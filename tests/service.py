@@ -2,27 +2,30 @@
 
 import asyncio
 import json
+import sqlite3
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aiohttp
+import uvicorn
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from runware_provider.context import Context
 from runware_provider.create import create_generation, wait_for
-from runware_provider.durable import Clock
+from runware_provider.durable import Birth, Clock
 from runware_provider.durable.sqlite import utc_now
 from runware_provider.serving import bind, serving
 from runware_provider.settings import Settings
 from runware_provider.simulator import FaultPlan, Simulator, SimulatorOptions
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, SuccessOutput
+from runware_provider.types import Request as CreateRequest
 
 JsonObject = dict[str, Any]
 
@@ -194,6 +197,41 @@ def error_codes(state: GenerationState) -> list[str]:
 def objects(tmp_path: Path) -> list[Path]:
     """What lies in the object store."""
     return sorted(path for path in (tmp_path / "data" / "artifacts").rglob("*") if path.is_file())
+
+
+async def born(ctx: Context, *, expected: int = 1) -> GenerationState:
+    """A generation that is committed and, in a context that does no work, goes nowhere by itself."""
+    now = ctx.clock()
+    birth = Birth(
+        id=uuid4(),
+        task_uuid=uuid4(),
+        request=CreateRequest(an_input(numberResults=expected), {}),
+        expected=expected,
+        now=now,
+        deadline=now + timedelta(minutes=15),
+    )
+    return await ctx.runtime.get_state((await ctx.runtime.create(birth)).id)
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """While this lasts, nobody else can commit to a SQLite file."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[str]:
+    """The address at which uvicorn serves somebody's application, with its usual access log."""
+    with bind("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+        serving_it = asyncio.create_task(server.serve(sockets=[listener]))
+        await eventually(lambda: server.started)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await serving_it
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ class DispatchRecord:
     """Where the request stands with Runware.
 
     `attempt` is the one that is queued or under way, `since` when the status began, `retry_at` when a queued one is
-    due, `error` the last refusal. `proven`: an acknowledgement, a result or running work was seen, which no refusal undoes.
+    due, `error` the last refusal. `proven`: acknowledged, a result or running work seen; no refusal undoes it.
     """
 
     status: DispatchStatus

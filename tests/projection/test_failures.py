@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runware_provider.errors import ConfigurationError, ProjectionFailed, ProjectionUnavailable
+from runware_provider.errors import ConfigurationError, ProjectionUnavailable, projection_failed
 from runware_provider.projection import Projection, sqlite
 from runware_provider.types import ListArgs
 from tests.projection.builders import a_connection, a_state, an_id, an_image, forbid_writing, move, rows, run
@@ -31,7 +31,7 @@ async def test_a_poisoned_state_fails_alone(projection: Projection, path: Path, 
     good = [a_state(outputs=[an_image()]) for _ in range(5)]
 
     outcomes = await projection.write([*good[:2], poisoned, *good[2:]])
-    assert [None, None, ProjectionFailed(message="poison is not welcome here"), None, None, None] == outcomes
+    assert [None, None, projection_failed("poison is not welcome here"), None, None, None] == outcomes
     assert await projection.get(poisoned.id) is None
     assert [] == rows(path, "artifacts", poisoned.id) == rows(path, "generation_metadata", poisoned.id)
     assert len((await projection.list(ListArgs())).items) == 5

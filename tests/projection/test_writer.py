@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runware_provider.errors import ProjectionFailed, ProjectionUnavailable
+from runware_provider.errors import ProjectionFailed, ProjectionUnavailable, projection_failed
 from runware_provider.projection import Projection, ProjectionWriter, sqlite
 from runware_provider.types import GenerationState, ListArgs
 from tests.projection.builders import a_connection, a_state, rows, run
@@ -72,7 +72,7 @@ async def test_each_caller_gets_its_own_outcome(watched: Watched, path: Path) ->
         writer.project(a_state()),
     )
 
-    assert (None, ProjectionFailed(message="no"), None) == (good, bad, other)
+    assert (None, projection_failed("no"), None) == (good, bad, other)
 
 
 async def test_an_outage_is_waited_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,71 @@
+"""`demo`: what a newcomer runs first."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import World, images_in
+
+
+def test_the_demo_makes_four_pictures_and_says_where(world: World) -> None:
+    """No key, no server, nothing to set; the files are images, and the row is shown. The second run is as quick."""
+    first = world.run("demo")
+    begun = time.monotonic()
+    second = world.run("demo")
+
+    assert time.monotonic() - begun < 5
+    for finished in (first, second):
+        assert finished.code == 0, finished.err
+        assert finished.err == ""
+        for word in ("created", "accepted", "delivered", "stored", "completed", "projected", "4 of 4", "demo/pictures"):
+            assert word in finished.out
+    pictures = images_in(world.folder / "demo" / "pictures")
+    assert len(pictures) == 8
+    assert all(each.read_bytes().startswith(b"\xff\xd8\xff") for each in pictures)
+    assert {each.name for each in pictures} == {word for word in (first.out + second.out).split() if ".jpg" in word}
+
+
+def test_the_demo_takes_nothing_from_the_environment(world: World) -> None:
+    """A real key, bucket and database that happen to be set are not for play."""
+    finished = world.run(
+        "demo",
+        RUNWARE_API_KEY="a-real-key",
+        RUNWARE_PROVIDER_PUBLIC_URL="https://images.example.com",
+        RUNWARE_PROVIDER_ARTIFACTS_URL=f"file://{world.folder}/bucket",
+        RUNWARE_PROVIDER_PROJECTION_URL=f"sqlite:///{world.folder}/real.db",
+        RUNWARE_PROVIDER_CLIENT_TOKENS="a-token",
+        RUNWARE_PROVIDER_DATA_DIR=str(world.folder / "real"),
+    )
+
+    assert finished.code == 0, finished.err
+    assert [each.name for each in world.folder.iterdir()] == ["demo"]
+    assert "a-real-key" not in finished.out
+
+
+@pytest.mark.parametrize("word", ["simulator", "accepted", "delivered"])
+def test_ctrl_c_ends_the_demo_and_all_that_it_started(world: World, word: str) -> None:
+    """At whatever point: exit code 130 within seconds, no process left, and the next run works."""
+    process = world.start("demo")
+    process.wait_for(word)
+    process.send(signal.SIGINT)
+
+    finished = process.wait(10)
+
+    assert finished.code == 130
+    assert others_in_session(process.pid) == []
+    assert world.run("demo").code == 0
+
+
+def others_in_session(session: int) -> list[int]:
+    """Processes that were started by the one that led this session."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
