@@ -70,12 +70,13 @@ def test_whoever_follows_when_the_service_stops_is_told(world: World) -> None:
     service = world.serve()
     command = world.start("generate", "a lighthouse", "--out", "pictures")
     eventually(lambda: simulator.stats["running"] == 1)
+    eventually(lambda: service.state(service.get("/v1/generations")["items"][0]["id"])["dispatch"] == "accepted")
 
     service.process.kill()
     finished = command.wait(15)
 
-    assert finished.code == 75, finished.err
-    assert "runware-provider show" in finished.err
+    assert (finished.code, finished.out) == (75, ""), finished.err
+    assert "runware-provider" in finished.err
 
 
 def test_killed_at_random_under_load_it_loses_nothing_and_pays_once(world: World) -> None:
