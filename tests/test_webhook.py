@@ -476,7 +476,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_kept_as_unclaimed(service: 
 def _from_the_future(generation: Any) -> list[Any]:
     """A step after which every later one raises."""
     generation.register.dispatch.status = "accepted"
-    generation.register.outputs = None
+    generation.register.timeline = None
     return []
 
 

@@ -18,6 +18,7 @@ from runware_provider.projection import Projection, ProjectionWriter
 from runware_provider.runware import RunwareClient
 from runware_provider.schedule import Policy
 from runware_provider.settings import Settings, check_settings, load_settings
+from runware_provider.tally import Tally
 from runware_provider.tokens import WebhookTokens
 
 DISPATCHES = 32
@@ -40,6 +41,7 @@ class Context:
     tokens: WebhookTokens
     owner: Owner
     runware_client: RunwareClient | None
+    tally: Tally
 
     @property
     def runware(self) -> RunwareClient:
@@ -109,7 +111,7 @@ class Context:
 
             stack.push_async_callback(stop)
             tokens = WebhookTokens(await _webhook_secrets(settings, runtime))
-            context = cls(settings, clock, runtime, artifacts, projection, writer, tokens, owner, client)
+            context = cls(settings, clock, runtime, artifacts, projection, writer, tokens, owner, client, Tally(clock))
             if work:
                 worker = Processing(context, context.webhook_url)
                 runtime.start(worker, slots=_slots(settings, may_dispatch=client is not None))

@@ -50,6 +50,7 @@ class RunwareClient:
     def __init__(self, url: str, key: str, clock: Callable[[], datetime]) -> None:
         self.url = url
         self._clock = clock
+        self._dated: tuple[datetime, str] | None = None
         # A connection that idles longer could be closed by the other side just as a task is written to it, and then
         # nobody knows whether the task has arrived.
         self._session = aiohttp.ClientSession(
@@ -59,6 +60,17 @@ class RunwareClient:
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+
+    @property
+    def clock_skew(self) -> timedelta | None:
+        """How far our clock is ahead of Runware's, by its last answer; None before the first."""
+        if self._dated is None:
+            return None
+        ours, theirs = self._dated
+        try:
+            return ours - parsedate_to_datetime(theirs)
+        except (ValueError, TypeError):
+            return None
 
     async def close(self) -> None:
         """Close the session."""
@@ -165,6 +177,8 @@ class RunwareClient:
         async with self._session.post(
             self.url, data=payload, headers={"Content-Type": "application/json"}, allow_redirects=False
         ) as response:
+            if date := response.headers.get("Date"):
+                self._dated = (self._clock(), date)
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runware_provider.api import create_app, guarded
 from runware_provider.context import Context
@@ -23,6 +24,9 @@ SWITCH_INTERVAL = 0.0005
 SOCKET = "api.sock"
 SOCKET_PATH_LIMIT = 100
 """Characters that a Unix socket's path may have on every system."""
+
+HEAD_WAIT = 10.0
+"""Seconds from the connection to the end of its first request's headers."""
 
 SHUTDOWN_WAIT = 2
 """Seconds that open connections get at a stop."""
@@ -106,10 +110,34 @@ def tune() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
 
 
+class _Impatient(HttpToolsProtocol):
+    """A connection that does not bring a whole request head in time is closed: it must not hold a place for ever."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_WAIT, transport.close)
+
+    def on_headers_complete(self) -> None:
+        self._forget_head()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
 def _server(app: ASGIApp) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
+            http=_Impatient,
             lifespan="off",
             log_config=None,
             access_log=False,

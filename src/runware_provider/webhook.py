@@ -50,7 +50,10 @@ class _Webhook:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         generation_id = self._authorized(scope["query_string"])
+        # Whoever logs this request, the server of a foreign application too, reads it from here.
+        scope["query_string"] = b""
         if generation_id is None:
+            self._ctx.tally.unauthorized.add()
             await _answer(send, 401, b"wrong or missing token\n")
             return
         try:
@@ -101,6 +104,8 @@ class _Webhook:
         raise _Gone
 
     async def _record(self, generation_id: UUID, body: bytes) -> None:
+        if not generation_id.int:  # `doctor` asks itself through the public address
+            return
         try:
             await get_generation_stub(self._ctx, generation_id).record_webhook(parse_delivery(body))
         except GenerationNotFound:

@@ -16,6 +16,7 @@ from tests.conformance.builders import (
     PATIENCE,
     a_birth,
     accept,
+    deliver,
     eventually,
     make,
     nothing,
@@ -54,7 +55,7 @@ def given_up(generation: Generation) -> list[Order]:
 def a_last_question(at: datetime) -> Birth:
     """A birth whose last question is due at `at`, once it was given up."""
     deadline = at - LATE_ASKS[-1]
-    return a_birth(at=deadline - timedelta(minutes=15), deadline=deadline)
+    return a_birth(expected=2, at=deadline - timedelta(minutes=15), deadline=deadline)
 
 
 async def test_an_alarm_rings_on_time_and_not_before(open_runtime: OpenRuntime) -> None:
@@ -176,9 +177,10 @@ async def test_a_question_that_is_due_is_asked_although_a_call_comes_first(
         await worker.until(lambda: birth.id in worker.asked_at, within=1)
 
 
+@pytest.mark.parametrize("step", [nothing, deliver("a")])
 @pytest.mark.parametrize("when", ["before the start", "after the start"])
 async def test_an_overdue_question_is_asked_at_the_start_although_a_call_comes_first(
-    open_runtime: OpenRuntime, when: str
+    open_runtime: OpenRuntime, when: str, step: Step
 ) -> None:
     """The tasks that were left over are done, and clients served, while the alarms are still being read."""
     births = [a_last_question(now() + SOON) for _ in range(50)]
@@ -190,7 +192,7 @@ async def test_an_overdue_question_is_asked_at_the_start_although_a_call_comes_f
         worker = Scribe(runtime, for_ever)
         if when == "after the start":
             runtime.start(worker, slots=slots())
-        await asyncio.gather(*(runtime.call(birth.id, nothing, version) for birth in births))
+        await asyncio.gather(*(runtime.call(birth.id, step, version) for birth in births))
         if when == "before the start":
             runtime.start(worker, slots=slots())
 

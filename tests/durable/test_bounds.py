@@ -175,6 +175,28 @@ async def test_what_several_dead_processes_had_picked_up_is_done_within_its_slot
         assert runtime.stats().parked == 0
 
 
+async def test_what_is_suspected_waits_for_a_free_slot(open_sqlite: OpenSqlite, state: Path) -> None:
+    """Though nothing else of its kind waits: all slots are taken by what runs."""
+    gate = asyncio.Event()
+    async with open_sqlite() as runtime:
+        await make(runtime, (a_birth() for _ in range(2)))
+    with closing(sqlite3.connect(state, isolation_level=None)) as connection:
+        connection.execute("UPDATE tasks SET attempts = ? WHERE number > 2", (handout.SUSPICIOUS,))
+    async with open_sqlite() as runtime:
+
+        async def act(assignment: Assignment) -> None:
+            await gate.wait()
+            await worker.do(assignment)
+
+        worker = Scribe(runtime, act)
+        runtime.start(worker, slots=slots(1))
+        await worker.until(lambda: len(worker.given) == 2)
+        await asyncio.sleep(0.05)
+        assert sorted(each.number for each in worker.given) == [1, 2]
+        gate.set()
+        await worker.until(lambda: len(worker.ended) == 4)
+
+
 async def test_a_task_that_was_at_the_scene_too_often_is_parked_unseen(open_sqlite: OpenSqlite, state: Path) -> None:
     """At the fifth death nobody runs it again, not even once more."""
     async with open_sqlite() as runtime:

@@ -128,7 +128,9 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         responses={202: {"model": GenerationState}, **documented(404, 422, 503)},
     )
     async def retry(generation_id: UUID) -> Response:
-        return await _told(ctx, generation_id, "retry")
+        answer = await _told(ctx, generation_id, "retry")
+        await ctx.runtime.unpark(generation_id)
+        return answer
 
     @routes.delete(
         "/{generation_id}/error",

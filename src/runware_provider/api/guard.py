@@ -1,5 +1,6 @@
 """Who may ask, and how much: bearer tokens and body limits, as pure ASGI in front of the client API."""
 
+import asyncio
 import hmac
 import re
 from collections.abc import Sequence
@@ -14,6 +15,13 @@ from runware_provider.tokens import WEBHOOK_PATH
 
 OPEN_PATHS = frozenset({WEBHOOK_PATH, "/healthz", "/readyz"})
 """Asked by Runware, which has its own token, and by those who only want to know whether this lives."""
+
+MAX_QUERY = 8_192
+MAX_HEADERS = 32_768
+"""Bytes of a request's query and of all its headers."""
+
+BODY_WAIT = 60.0
+"""Seconds that a client may let us wait for the next piece of its body."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:]*)(?::\d+)?", re.IGNORECASE)
 
@@ -38,6 +46,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        if len(scope["query_string"]) > MAX_QUERY or _size(scope) > MAX_HEADERS:
+            refusal = problem(431, f"a query of at most {MAX_QUERY} and headers of at most {MAX_HEADERS} bytes, please")
+            await refusal(scope, receive, send)
+            return
         if not self._trusted and not self._may_ask(headers):
             if self._digests:
                 refusal = problem(
@@ -79,12 +91,17 @@ class Guard:
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count a body whose length nobody announced."""
         received = 0
-        started = over = False
+        started = over = whole = False
 
         async def counted() -> Message:
-            nonlocal received, over
-            message = await receive()
+            nonlocal received, over, whole
+            try:
+                async with asyncio.timeout(None if whole else BODY_WAIT):
+                    message = await receive()
+            except TimeoutError:
+                return {"type": "http.disconnect"}
             if message["type"] == "http.request":
+                whole = not message.get("more_body", False)
                 received += len(message.get("body", b""))
                 over = received > self._max_body
             return {"type": "http.disconnect"} if over else message
@@ -102,3 +119,7 @@ class Guard:
                 raise
         if over and not started:
             await self._too_large(scope, receive, send)
+
+
+def _size(scope: Scope) -> int:
+    return sum(len(name) + len(value) for name, value in scope["headers"])

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from runware_provider.api.problems import documented
 from runware_provider.context import Context
+from runware_provider.doctor import Diagnosis, DoctorArgs, doctor
 from runware_provider.model_search import ModelPage, SearchModelsArgs, search_models
 from runware_provider.reconcile import ReconcileArgs, Reconciled, ReplayArgs, reconcile, replay
 
@@ -57,6 +58,15 @@ def router(ctx: Context) -> APIRouter:
     )
     async def project(args: ReplayArgs) -> Replayed:
         return Replayed(replayed=await replay(ctx, args))
+
+    @routes.get(
+        "/v1/doctor",
+        tags=["operations"],
+        summary="What is wrong, and its remedy",
+        responses=documented(422),
+    )
+    async def examine(query: Annotated[DoctorArgs, Query()]) -> Diagnosis:
+        return await doctor(ctx, query)
 
     @routes.get("/healthz", tags=["operations"], summary="Alive")
     async def healthz() -> Health:

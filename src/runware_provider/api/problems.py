@@ -62,6 +62,7 @@ TITLES: Mapping[int, str] = {
     416: "Range not satisfiable",
     422: "Invalid input",
     429: "Too many requests",
+    431: "Request header fields too large",
     500: "Internal error",
     502: "Runware refused",
     503: "Unavailable",

@@ -22,7 +22,7 @@ from runware_provider.artifacts.spool import Spool
 from runware_provider.artifacts.store import Store, checked, key_of
 from runware_provider.artifacts.stores import open_store
 from runware_provider.artifacts.threads import Threads
-from runware_provider.errors import ConfigurationError, ContentRejected, InvalidArgs, storage_failed
+from runware_provider.errors import ConfigurationError, ContentRejected, InvalidArgs, OutputNotFound, storage_failed
 from runware_provider.types import Stored
 
 __all__ = ["Artifacts", "Content", "NotKept", "StoreUnavailable"]
@@ -170,6 +170,29 @@ class Artifacts:
     async def purge(self, generation_id: UUID) -> int:
         """Remove all images of one generation, and say how many there were. Raises StoreUnavailable."""
         return await self._threads.run(partial(self._store.purge, generation_id))
+
+    async def probe(self) -> None:
+        """Put, read and remove an object of no generation. Raises StoreUnavailable."""
+        nobody = UUID(int=0)
+        content = b"a probe of runware-provider"
+        with Spool(self._store.folder, "probe", self._threads) as spool:
+            await spool.write(content)
+            key = await self._threads.run(partial(self._put_probe, nobody, spool))
+        try:
+            found, _ = await self._threads.run(partial(self._store.read, key, 0, len(content)))
+        except OutputNotFound:
+            found = b""
+        await self._threads.run(partial(self._store.purge, nobody))
+        if found != content:
+            raise StoreUnavailable("an object that was put could not be read back")
+
+    def _put_probe(self, nobody: UUID, spool: Spool) -> str:
+        try:
+            key = key_of(nobody, nobody, spool.finish(), "bin")
+            self._store.put(key, spool, "application/octet-stream")
+        except OSError as error:
+            raise StoreUnavailable(error.strerror or str(error)) from error
+        return key
 
     def local_path(self, key: str) -> Path | None:
         """The image as a file of this machine, None when the store has none.

@@ -48,7 +48,10 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:
         return INTERRUPTED
     except typer.TyperException as error:
-        err.print(f"[red]error:[/red] {_escaped(error.format_message())}")
+        message = error.format_message()
+        if not message:  # no command was given, and the help has been shown
+            return 2
+        err.print(f"[red]error:[/red] {_escaped(message)}")
         err.print("see: runware-provider --help, runware-provider COMMAND --help")
         return 2
     except KeyboardInterrupt:
@@ -248,7 +251,7 @@ def retry(id: Id, as_json: Json = False) -> int:
 
 @app.command()
 def replay(
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A generation's id.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="A generation's id.")] = None,
     all_failed: Annotated[bool, typer.Option("--all-failed", help="All whose projection failed.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -278,7 +281,7 @@ def delete(id: Id) -> int:
 
 @app.command()
 def reconcile(
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this generation.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this generation.")] = None,
     unclaimed: Annotated[bool, typer.Option("--unclaimed", help="Give unclaimed deliveries again too.")] = False,
     as_json: Json = False,
 ) -> int:
@@ -286,6 +289,16 @@ def reconcile(
     from runware_provider.cli import commands
 
     return _run(None, lambda settings: commands.reconcile(settings, id, unclaimed=unclaimed, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Read the whole state as well.")] = False, as_json: Json = False
+) -> int:
+    """Look at everything the service depends on, and say what to do."""
+    from runware_provider.cli import commands
+
+    return _run(None, lambda settings: commands.doctor(settings, deep=deep, as_json=as_json))
 
 
 @app.command()

@@ -152,6 +152,26 @@ async def reconcile(settings: Settings, id: str | None, *, unclaimed: bool, as_j
         out.print(f"unclaimed deliveries: {answer['claimed']} found a home, {answer['still_unclaimed']} are left")
 
 
+async def doctor(settings: Settings, *, deep: bool, as_json: bool) -> int:
+    """What is wrong, and its remedy. 1 when anything failed."""
+    async with connected(settings, work=False) as api:
+        diagnosis = await api.get("/v1/doctor", deep="true" if deep else None)
+    if as_json:
+        print_json(diagnosis)
+    else:
+        made = render.table("check", "status", "detail")
+        for check in diagnosis["checks"]:
+            made.add_row(check["name"], Text(check["status"], style=_STYLES[check["status"]]), Text(check["detail"]))
+        out.print(made)
+        for check in diagnosis["checks"]:
+            if check["remedy"]:
+                out.print(Text.assemble((f"{check['name']}: ", "bold"), check["remedy"]))
+    return 0 if diagnosis["healthy"] else 1
+
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
 async def migrate(settings: Settings, *, as_json: bool) -> None:
     """Bring the read model to the newest schema."""
     from runware_provider.projection import migrate as upgrade

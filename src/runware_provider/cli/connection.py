@@ -5,15 +5,15 @@ Either way it speaks the same HTTP API over the owner's Unix socket, so that the
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from runware_provider.durable.owner import read_owner
-from runware_provider.errors import DataDirInUse, RunwareProviderError
+from runware_provider.errors import DataDirInUse, RunwareProviderError, StateUnavailable
 from runware_provider.settings import Settings
 
 OWNER_WAIT = 10.0
@@ -40,22 +40,24 @@ class Api:
     async def get(self, path: str, **params: Any) -> Any:
         """A JSON answer. Raises Answered."""
         given = {name: str(value) for name, value in params.items() if value is not None}
-        async with self._session.get(path, params=given) as response:
-            return await _content(response)
+        with _reached():
+            async with self._session.get(path, params=given) as response:
+                return await _content(response)
 
     async def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         """The JSON answer to a request with a JSON body; None for an empty one. Raises Answered."""
-        async with self._session.request(method, path, json=body, headers=headers) as response:
-            return await _content(response)
+        with _reached():
+            async with self._session.request(method, path, json=body, headers=headers) as response:
+                return await _content(response)
 
     async def download(self, path: str, to: Path) -> None:
         """Write what `path` serves to a file, whole or not at all. Raises Answered."""
         part = to.with_name(f".{to.name}.part")
         try:
-            async with self._session.get(path) as response:
-                if response.status != 200:
-                    await _content(response)
-                with part.open("wb") as file:
+            with _reached(), part.open("wb") as file:
+                async with self._session.get(path) as response:
+                    if response.status != 200:
+                        await _content(response)
                     async for piece in response.content.iter_chunked(1 << 20):
                         file.write(piece)
             part.replace(to)
@@ -64,12 +66,29 @@ class Api:
 
     async def follow(self, generation_id: str) -> AsyncIterator[dict[str, Any]]:
         """The states of one generation as they come, until it is settled. Raises Answered."""
-        async with self._session.get(f"/v1/generations/{generation_id}/events") as response:
-            if response.status != 200:
-                await _content(response)
-            async for line in _lines(response.content):
-                if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
+        with _reached():
+            async with self._session.get(f"/v1/generations/{generation_id}/events") as response:
+                if response.status != 200:
+                    await _content(response)
+                kind = b""
+                async for line in _lines(response.content):
+                    if line.startswith(b"event: "):
+                        kind = line[7:]
+                    elif line.startswith(b"data: ") and kind == b"state":
+                        yield json.loads(line[6:])
+                    elif line.startswith(b"data: "):
+                        raise Answered(404 if kind == b"deleted" else 503, json.loads(line[6:]))
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """A service that dies while a command speaks to it is no reason for a traceback."""
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise StateUnavailable(
+            f"the service stopped answering ({type(error).__name__}); what was accepted goes on at its next start"
+        ) from error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

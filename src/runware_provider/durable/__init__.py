@@ -177,6 +177,9 @@ class GenerationRuntime(Protocol):
     def stats(self) -> Stats:
         """What is going on, from memory."""
 
+    async def check(self) -> Sequence[str]:
+        """Read everything that is kept, and say what cannot be read; empty when all is well. Changes nothing."""
+
     def start(self, worker: Worker, *, slots: Mapping[TaskKind, int]) -> None:
         """Begin to hand out tasks, at most `slots` of a kind at once, and to call alarms; what an earlier process
         left unfinished comes first."""

@@ -35,6 +35,7 @@ from runware_provider.durable.group_commit import GroupCommit, Refused
 from runware_provider.durable.handout import Handout
 from runware_provider.durable.money import Money
 from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers, day_of
+from runware_provider.durable.sqlite_check import check_file
 from runware_provider.durable.sqlite_store import FLAGS, SqliteStore, to_ms, to_ms_after
 from runware_provider.errors import (
     GenerationNotFound,
@@ -267,6 +268,10 @@ class SqliteRuntime:
             parked=self._parked,
             unclaimed=self._unclaimed,
         )
+
+    async def check(self) -> Sequence[str]:
+        """See `GenerationRuntime.check`."""
+        return await asyncio.to_thread(check_file, self._store.path)
 
     def start(self, worker: Worker, *, slots: Mapping[TaskKind, int]) -> None:
         """See `GenerationRuntime.start`."""
