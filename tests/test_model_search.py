@@ -44,7 +44,9 @@ async def test_a_search_finds_models_by_word() -> None:
         page = await search_models(ctx, SearchModelsArgs(search="flux"))
 
     assert page.results
-    assert all("flux" in f"{model.name} {model.air} {model.architecture} {model.tags}".lower() for model in page.results)
+    assert all(
+        "flux" in f"{model.name} {model.air} {model.architecture} {model.tags}".lower() for model in page.results
+    )
 
 
 async def test_pages_follow_one_another_without_gap_or_repeat() -> None:
@@ -124,7 +126,8 @@ async def test_a_filter_that_runware_refuses_comes_back_in_its_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"limit": 0}, {"limit": 101}, {"offset": -1}, {"visibility": "secret"}, {"serch": "x"}, {"search": "x" * 257}]
+    "wrong",
+    [{"limit": 0}, {"limit": 101}, {"offset": -1}, {"visibility": "secret"}, {"serch": "x"}, {"search": "x" * 257}],
 )
 def test_a_filter_that_cannot_be_is_refused_before_anybody_is_asked(wrong: JsonObject) -> None:
     """With the field's name."""

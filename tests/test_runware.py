@@ -576,7 +576,10 @@ async def test_details_are_read_in_every_shape(response: Any) -> None:
     assert [fact.image_uuid for fact in answer.details.facts] == [IMAGE]
 
 
-@pytest.mark.parametrize("response", [{"errors": [{**ROW, "code": "inferenceError"}]}, {"data": [], "errors": [{**ROW, "code": "inferenceError"}]}])
+@pytest.mark.parametrize(
+    "response",
+    [{"errors": [{**ROW, "code": "inferenceError"}]}, {"data": [], "errors": [{**ROW, "code": "inferenceError"}]}],
+)
 async def test_details_of_a_failed_task_are_its_failure(response: Any) -> None:
     """It is over, and this is why."""
     row = {"taskType": "getTaskDetails", "taskUUID": str(TASK), "request": [ROW], "response": response}
@@ -631,7 +634,10 @@ async def test_details_are_asked_only_of_those_that_want_them() -> None:
 
 async def test_one_failure_among_many_answers_harms_nobody_else() -> None:
     """Each row stands for itself."""
-    body = {"data": [{**ITEM, "status": "success"}], "errors": [{"taskUUID": str(OTHER_TASK), "code": "inferenceError"}]}
+    body = {
+        "data": [{**ITEM, "status": "success"}],
+        "errors": [{"taskUUID": str(OTHER_TASK), "code": "inferenceError"}],
+    }
     async with RawRunware(says(body)) as raw, a_client(raw.url) as client:
         answers = await client.ask([Ask(TASK, details=False), Ask(OTHER_TASK, details=False)])
 

@@ -288,7 +288,14 @@ def test_no_error_shows_the_value(field: str, monkeypatch: pytest.MonkeyPatch, t
         "state_url": f"postgresql://user:{SECRET}@db.example/state",
     }
     set_all(monkeypatch, **{field: bad.get(field, SECRET)})
-    if field in {"runware_api_key", "projection_url", "artifacts_url", "image_hosts", "webhook_secret", "client_tokens"}:
+    if field in {
+        "runware_api_key",
+        "projection_url",
+        "artifacts_url",
+        "image_hosts",
+        "webhook_secret",
+        "client_tokens",
+    }:
         set_all(monkeypatch, concurrency="0")  # these take any text: something else is wrong
 
     message = refusal()

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -115,8 +116,8 @@ async def test_while_nothing_can_be_committed_even_what_belongs_to_nobody_is_ask
 
 
 async def test_the_answer_comes_before_any_processing(tmp_path: Path) -> None:
-    """Runware waits 5 s; the image's server here takes longer than anybody waits."""
-    async with a_service(tmp_path, {"on": "cdn", "do": "hang"}) as service:
+    """Runware waits 5 s; the image here takes longer than the acknowledgement."""
+    async with a_service(tmp_path, {"on": "cdn", "do": "hang", "seconds": 0.5}) as service:
         assert service.simulator is not None
         state = await service.create()
         async with asyncio.timeout(3):
@@ -152,9 +153,7 @@ async def test_results_of_one_task_come_one_by_one_and_all_count(service: Servic
     state = await born(service.ctx, expected=3)
     names = [str(uuid4()) for _ in range(3)]
 
-    await asyncio.gather(
-        *(service.deliver(state.id, {"data": [an_item(state, imageUUID=name)]}) for name in names)
-    )
+    await asyncio.gather(*(service.deliver(state.id, {"data": [an_item(state, imageUUID=name)]}) for name in names))
 
     assert sorted(names) == sorted(delivered(await service.ctx.runtime.get_state(state.id)), key=str)
 
@@ -275,9 +274,7 @@ async def test_a_body_of_exactly_the_limit_is_taken(service: Service) -> None:
     assert delivered(await service.ctx.runtime.get_state(state.id)) == [IMAGE]
 
 
-async def test_a_body_that_does_not_arrive_is_not_waited_for(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_body_that_does_not_arrive_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow sender cannot hold a connection for long: 408."""
     monkeypatch.setattr("runware_provider.webhook.BODY_WAIT", 0.1)
     state = await born(service.ctx)
@@ -459,25 +456,28 @@ async def test_a_delivery_for_an_unknown_generation_is_kept_as_unclaimed(service
     assert json.loads(kept.body) == {"data": [{"imageUUID": IMAGE}]}
 
 
-async def test_a_delivery_that_cannot_be_recorded_is_kept_as_unclaimed(service: Service) -> None:
-    """A newer release wrote this state, for instance: the result waits until somebody can read it."""
-    state = await born(service.ctx)
-    await service.ctx.runtime.call(state.id, _from_the_future, lambda _: None)
+async def test_a_delivery_that_cannot_be_recorded_is_kept_as_unclaimed(tmp_path: Path) -> None:
+    """A newer release wrote this state: the result waits until somebody can read it."""
+    state = await born_of_a_newer_release(tmp_path)
+    async with a_service(tmp_path, runware_url="http://127.0.0.1:9/v1", work=False) as service:
+        answer = await service.deliver(state.id, {"data": [an_item(state)]})
+        (kept,) = await service.ctx.runtime.unclaimed()
 
-    answer = await service.deliver(state.id, {"data": [an_item(state)]})
-
-    (kept,) = await service.ctx.runtime.unclaimed()
     assert answer.status == 200
     assert kept.generation_id == state.id
-    assert kept.reason.startswith("record_webhook raised ")
+    assert kept.reason == "record_webhook raised StateTooNew"
     assert json.loads(kept.body) == {"data": [an_item(state)]}
 
 
-def _from_the_future(generation: Any) -> list[Any]:
-    """A step after which every later one raises."""
-    generation.register.dispatch.status = "accepted"
-    generation.register.timeline = None
-    return []
+async def born_of_a_newer_release(tmp_path: Path) -> GenerationState:
+    """A generation whose state this release cannot read."""
+    async with a_context(tmp_path, work=False) as ctx:
+        state = await born(ctx)
+    with closing(sqlite3.connect(tmp_path / "data" / "state.db", isolation_level=None)) as file:
+        file.execute(
+            "UPDATE generations SET register = json_set(register, '$.schema', 99) WHERE id = ?", [state.id.bytes]
+        )
+    return state
 
 
 async def test_a_result_of_a_foreign_task_is_kept_as_unclaimed(service: Service) -> None:
@@ -552,11 +552,25 @@ async def test_it_mounts_in_a_foreign_fastapi_application(tmp_path: Path) -> Non
 # The token stays a secret
 
 
-async def test_no_log_shows_a_token(service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_log_shows_a_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Deliveries of every kind, with everything that anybody logs."""
     caplog.set_level(logging.DEBUG)
-    state, broken, unknown = await born(service.ctx), await born(service.ctx), uuid4()
-    await service.ctx.runtime.call(broken.id, _from_the_future, lambda _: None)
+    broken = await born_of_a_newer_release(tmp_path)
+    async with a_service(tmp_path, runware_url="http://127.0.0.1:9/v1", work=False, max_body_bytes=65_536) as service:
+        statuses, tokens = await deliveries_of_every_kind(service, tmp_path, broken)
+
+    assert statuses == [200, 200, 200, 200, 401, 413, 503]
+    assert "webhook_not_committed" in caplog.text
+    assert "webhook_unclaimed" in caplog.text
+    assert [] == [token for token in tokens if token in caplog.text]
+    assert "token=" not in caplog.text
+
+
+async def deliveries_of_every_kind(
+    service: Service, tmp_path: Path, broken: GenerationState
+) -> tuple[list[int], list[str]]:
+    """How they were answered, and the tokens that they carried."""
+    state, unknown = await born(service.ctx), uuid4()
     wrong = WebhookTokens(["guess"]).token(state.id)
 
     statuses = [
@@ -570,12 +584,7 @@ async def test_no_log_shows_a_token(service: Service, tmp_path: Path, caplog: py
     with locked(tmp_path / "data" / "state.db"):
         statuses.append((await service.deliver(state.id, {"errors": [{"code": "c"}]})).status)
 
-    assert statuses == [200, 200, 200, 200, 401, 413, 503]
-    assert "webhook_not_committed" in caplog.text
-    for token in (service.ctx.tokens.token(each) for each in (state.id, broken.id, unknown)):
-        assert token not in caplog.text
-    assert wrong not in caplog.text
-    assert "token=" not in caplog.text
+    return statuses, [wrong, *(service.ctx.tokens.token(each) for each in (state.id, broken.id, unknown))]
 
 
 async def test_not_even_a_foreign_servers_access_log_shows_a_token(

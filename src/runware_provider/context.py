@@ -9,9 +9,10 @@ from pathlib import Path
 from uuid import UUID
 
 from runware_provider.artifacts import Artifacts
+from runware_provider.clock import SteadyClock
 from runware_provider.durable import Clock, GenerationRuntime, TaskKind
 from runware_provider.durable.owner import Owner
-from runware_provider.durable.sqlite import SqliteRuntime, utc_now
+from runware_provider.durable.sqlite import SqliteRuntime
 from runware_provider.errors import ConfigurationError
 from runware_provider.processing import Processing
 from runware_provider.projection import Projection, ProjectionWriter
@@ -65,7 +66,7 @@ class Context:
         *,
         work: bool = True,
         takeover_wait: float = 0.0,
-        clock: Clock = utc_now,
+        clock: Clock | None = None,
     ) -> AsyncIterator["Context"]:
         """Open everything, take up what an earlier process left, and close it all at the end.
 
@@ -74,6 +75,7 @@ class Context:
         """
         if settings is None:
             settings = load_settings()
+        clock = clock or SteadyClock()
         check_settings(settings)
         async with AsyncExitStack() as stack:
             owner = await asyncio.to_thread(Owner.acquire, settings.data_dir, wait=takeover_wait)

@@ -10,6 +10,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict
 
 from runware_provider.artifacts import StoreUnavailable
+from runware_provider.clock import SteadyClock
 from runware_provider.context import Context
 from runware_provider.errors import RunwareProviderError, RunwareRefused
 from runware_provider.model_search import SearchModelsArgs, search_models
@@ -140,6 +141,11 @@ async def _database(ctx: Context) -> Check:
 
 
 async def _clock(ctx: Context) -> Check:
+    if isinstance(ctx.clock, SteadyClock) and abs(ctx.clock.moved()) > SKEW:
+        detail = (
+            f"it was moved by {ctx.clock.moved().total_seconds():.0f} s since the start; the service goes on as before"
+        )
+        return Check(name="clock", status="warn", detail=detail, remedy="restart the service, so that it follows")
     skew = None if ctx.runware_client is None else ctx.runware_client.clock_skew
     if skew is None:
         return _ok("clock", "nobody to compare it with")

@@ -46,6 +46,7 @@ def next_ask(
     An outcome that is unknown: from 5 s on, and when `patience` ends. All: at the deadline, then until answered.
     Once the client has been `told` an outcome with results missing: at `LATE_ASKS`.
     """
+    since = min(since, now)  # the wall clock may have been set back between two starts
     if told:
         return next((deadline + late for late in LATE_ASKS if deadline + late > now), None)
     if now >= deadline:

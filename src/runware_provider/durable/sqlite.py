@@ -58,6 +58,9 @@ LEFT_OVER_PAGE = 500
 READ_AGAIN = 2.0
 """Seconds before a read that failed is tried again."""
 
+STAGGER, STAGGER_WAIT = 100, 0.2
+"""At a start, so many running generations are called at once, then so many seconds pass."""
+
 RING_AGAIN = 5.0
 """Seconds before an alarm that could not be called rings again."""
 
@@ -279,6 +282,7 @@ class SqliteRuntime:
         self._handout.start(worker.perform, slots)
         self._spawn(self._give_left_over(), "left-over-tasks")
         self._spawn(self._load_alarms(), "load-alarms")
+        self._spawn(self._look_after_running(), "look-after-running")
 
     async def stop(self, *, grace: float = 10.0) -> None:
         """See `GenerationRuntime.stop`."""
@@ -489,6 +493,17 @@ class SqliteRuntime:
                 await asyncio.sleep(READ_AGAIN)
             else:
                 await asyncio.sleep(ALARM_HORIZON.total_seconds() / 2)
+
+    async def _look_after_running(self) -> None:
+        """Call every running generation once at the start, a few at a time: deliveries may have been lost meanwhile."""
+        position: UUID | None = None
+        try:
+            while page := self._store.ids("running", position, STAGGER):
+                self._ring(page)
+                position = page[-1]
+                await asyncio.sleep(STAGGER_WAIT)
+        except sqlite3.Error as error:
+            log.error("running_not_read", reason=str(error))  # noqa: TRY400  their own alarms ring later
 
     async def _give_left_over(self) -> None:
         """Give what an earlier process left, a page at a time."""
