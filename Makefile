@@ -1,4 +1,4 @@
-.PHONY: setup setup-dev demo serve test check fix docs clean
+.PHONY: setup setup-dev demo serve test faults check fix docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +27,9 @@ serve: setup
 
 test: setup-dev
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+faults: setup-dev
+	@$(BIN)/python -m tests.faults
 
 check: setup-dev
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""What the tests of the service's rooms are built with: a whole service on loopback, and a Runware that says anything."""
+"""What the tests of the service's rooms are built with: a service on loopback, and a Runware that says anything."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmana
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -336,7 +336,7 @@ class RawRunware:
         self.connections = 0
         self._handlers: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "RawRunware":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/v1"

@@ -130,7 +130,7 @@ async def test_a_connection_that_is_never_accepted_is_a_refusal(monkeypatch: pyt
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "402 Payment Required", "403 Forbidden"])
 async def test_runwares_own_refusal_is_final_and_keeps_its_words(status: str) -> None:
-    """A wrong field, a wrong key or an empty balance would be the same again; `min`, `max` and the like help the caller."""
+    """A wrong field, a wrong key or an empty balance would be the same again; `min` and `max` help the caller."""
     outcome = await outcome_of(says({"errors": [{**ERROR, "taskUUID": str(TASK)}]}, status))
 
     assert isinstance(outcome, Refused)
@@ -647,9 +647,9 @@ async def test_one_failure_among_many_answers_harms_nobody_else() -> None:
 
 async def test_a_body_that_failed_as_a_whole_answers_nobody() -> None:
     """An error that names no task must not look like 'Runware knows nothing of it'."""
-    async with RawRunware(says({"errors": [{"code": "tooManyTasks", "message": "m"}]}, "400 Bad Request")) as raw:
-        async with a_client(raw.url) as client:
-            answers = await client.ask([Ask(TASK, details=False), Ask(OTHER_TASK, details=False)])
+    refusal = says({"errors": [{"code": "tooManyTasks", "message": "m"}]}, "400 Bad Request")
+    async with RawRunware(refusal) as raw, a_client(raw.url) as client:
+        answers = await client.ask([Ask(TASK, details=False), Ask(OTHER_TASK, details=False)])
 
     assert answers == {}
 

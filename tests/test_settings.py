@@ -199,14 +199,14 @@ def test_an_unknown_name_that_resembles_nothing_gets_the_list(monkeypatch: pytes
 def test_a_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
     """Names stand there in lower case, without the prefix; lists may be lists."""
     (tmp_path / "runware-provider.toml").write_text(
-        'runware_api_key = "from-the-file"\ndeadline = "5m"\nconcurrency = 2\nimage_hosts = ["a.example", "b.example"]\n'
+        'runware_api_key = "from-the-file"\ndeadline = "5m"\nconcurrency = 2\nimage_hosts = ["a.example", "b.test"]\n'
     )
 
     settings = load_settings()
 
     assert plain(settings.runware_api_key) == "from-the-file"
     assert (settings.deadline, settings.concurrency) == (timedelta(minutes=5), 2)
-    assert settings.image_hosts == ("a.example", "b.example")
+    assert settings.image_hosts == ("a.example", "b.test")
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -398,7 +399,7 @@ async def test_no_body_changes_the_answer_or_is_lost(service: Service) -> None:
         assert answer.status == 200, body[:60]
         after = await service.ctx.runtime.get_state(state.id)
         kept = after.outputs or delivered(after) or service.ctx.runtime.stats().unclaimed > unclaimed
-        assert kept or body in {b"[]"}, body[:60]
+        assert kept or body == b"[]", body[:60]
         assert (await service.get(f"/v1/generations/{state.id}")).status == 200, body[:60]
 
 
@@ -562,7 +563,7 @@ async def test_no_log_shows_a_token(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert statuses == [200, 200, 200, 200, 401, 413, 503]
     assert "webhook_not_committed" in caplog.text
     assert "webhook_unclaimed" in caplog.text
-    assert [] == [token for token in tokens if token in caplog.text]
+    assert [token for token in tokens if token in caplog.text] == []
     assert "token=" not in caplog.text
 
 

@@ -130,7 +130,7 @@ def _slots(settings: Settings, *, may_dispatch: bool) -> Mapping[TaskKind, int]:
 
 
 def _sqlite_path(settings: Settings) -> Path:
-    return Path(settings.state_address.removeprefix("sqlite://"))
+    return Path(settings.state_address.removeprefix("sqlite:///"))
 
 
 async def _webhook_secrets(settings: Settings, runtime: GenerationRuntime) -> list[str]:

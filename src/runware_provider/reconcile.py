@@ -1,6 +1,8 @@
 """Ask Runware now, instead of when the alarms would, and give again what was delivered to nobody."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +17,10 @@ from runware_provider.stub import get_generation_stub
 from runware_provider.types import Ask
 
 log = get_logger()
+
+REPLAYS_WAITING = 500
+PROJECTION_WAIT = 10.0
+"""Projecting everything anew: so many at once, then the last of them is waited for, this many seconds at most."""
 
 UNCLAIMED_PAGE = 50
 """Deliveries in memory at once; each may be as large as `MAX_BODY_BYTES`."""
@@ -42,12 +48,13 @@ class Reconciled(BaseModel):
 
 
 class ReplayArgs(BaseModel):
-    """`generation_id`: this one; `all_failed`: every one whose projection failed."""
+    """`generation_id`: this one; `all_failed`: every one whose projection failed; `everything`: all there are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     generation_id: UUID | None = None
     all_failed: bool = False
+    everything: bool = False
 
 
 async def reconcile(ctx: Context, args: ReconcileArgs) -> Reconciled:
@@ -84,9 +91,18 @@ async def replay(ctx: Context, args: ReplayArgs) -> int:
         await get_generation_stub(ctx, args.generation_id).tell("replay")
         return 1
     count = 0
-    async for generation_id in _ids(ctx, "projection_failed"):
-        await get_generation_stub(ctx, generation_id).tell("replay")
+    if not args.all_failed and not args.everything:
+        return count
+    async for generation_id in _ids(ctx, None if args.everything else "projection_failed"):
+        try:
+            version = await get_generation_stub(ctx, generation_id).tell("replay")
+        except GenerationNotFound:  # it expired while we went on
+            continue
         count += 1
+        if count % REPLAYS_WAITING == 0:  # go no faster than the database takes them
+            with suppress(TimeoutError, GenerationNotFound):
+                async with asyncio.timeout(PROJECTION_WAIT):
+                    await ctx.runtime.changed(generation_id, after=version)
     return count
 
 
@@ -112,7 +128,7 @@ async def _claim(ctx: Context) -> int:
     return count
 
 
-async def _ids(ctx: Context, flag: Flag) -> AsyncIterator[UUID]:
+async def _ids(ctx: Context, flag: Flag | None) -> AsyncIterator[UUID]:
     after: UUID | None = None
     while page := await ctx.runtime.ids(flag=flag, after=after):
         for generation_id in page:

@@ -299,9 +299,7 @@ def test_one_port_is_for_one_service(simulated: Command, world: World) -> None:
     assert simulated("list").code == 0
 
 
-def test_a_service_with_tokens_is_reached_by_commands_of_its_own_user(
-    simulated: Command, world: World
-) -> None:
+def test_a_service_with_tokens_is_reached_by_commands_of_its_own_user(simulated: Command, world: World) -> None:
     """Who may read the directory may ask over its socket; the network needs a token."""
     service: Service = world.serve(RUNWARE_PROVIDER_CLIENT_TOKENS="a-token,b-token")
 

@@ -1,11 +1,10 @@
 """The main job between real processes: submit, deliver, fetch, store, list."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import World, eventually, images_in
+from tests.e2e.processes import World, images_in
 
 
 def stored(world: World) -> list[bytes]:

@@ -264,6 +264,14 @@ def replay(
 
 
 @app.command()
+def rebuild_projection(as_json: Json = False) -> int:
+    """Write every generation into the database anew, from state, while traffic goes on."""
+    from runware_provider.cli import commands
+
+    return _run(None, lambda settings: commands.rebuild(settings, as_json=as_json))
+
+
+@app.command()
 def clear(id: Id, as_json: Json = False) -> int:
     """Clear the projection_failed of a generation."""
     from runware_provider.cli import commands

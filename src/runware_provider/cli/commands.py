@@ -121,6 +121,17 @@ async def replay(settings: Settings, id: str | None, *, as_json: bool) -> int:
     return 1 if state["projection_error"] else 0
 
 
+async def rebuild(settings: Settings, *, as_json: bool) -> int:
+    """Everything once more."""
+    async with connected(settings, work=True) as api:
+        answer = await api.send("POST", "/v1/replay", {"everything": True})
+        answer["projection_failed"] = failed = await _projected(api)
+    print_json(answer) if as_json else out.print(
+        f"projected anew: {answer['replayed']}" + (f"; failing: {failed}" if failed else "")
+    )
+    return 1 if failed else 0
+
+
 async def clear(settings: Settings, id: str, *, as_json: bool) -> None:
     """Clear projection_failed."""
     path = path_of(id, "/error")
