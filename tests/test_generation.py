@@ -628,6 +628,38 @@ def test_state_lets_go_of_what_is_complete_and_projected_after_retention() -> No
     assert [Expire()] == generation.alarm(at(10 + day))
 
 
+def test_what_was_spent_stays_spent_after_a_purge() -> None:
+    """Or the day's budget could be had again by deleting."""
+    generation = a_generation(price_micros=5_000)
+    generation.record_webhook(a_delivery("a"), at())
+    generation.delete(at(1))
+    generation.alarm(at(31))
+
+    generation.record_purge(at(32))
+
+    assert generation.spent_micros() == 1_900
+
+
+@pytest.mark.parametrize("end", ["timed out", "deleted"])
+def test_retention_ends_for_what_stays_incomplete_and_for_what_was_deleted(end: str) -> None:
+    """After the last question, or after the purge: nothing stays for ever."""
+    generation = a_generation(policy=Policy(retention=timedelta(days=1)))
+    if end == "deleted":
+        generation.delete(at(1))
+        generation.alarm(at(31))
+        generation.record_purge(at(32))
+    else:
+        generation.record_response(an_answer(asked_at=at(AFTER), processing=True), at(AFTER))
+    generation.record_projection(generation.version, at(AFTER))
+    now, orders = at(AFTER), generation.alarm(at(AFTER))
+    while (due := generation.alarm_at(now)) is not None and Expire() not in orders:
+        now = due
+        orders = generation.alarm(now)
+
+    assert Expire() in orders
+    assert now - at() <= timedelta(days=2, minutes=16)
+
+
 def test_a_register_survives_its_text() -> None:
     """With errors of both levels in it, too: a union is read by its code."""
     generation = a_generation(expecting=3)

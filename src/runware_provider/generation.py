@@ -34,7 +34,7 @@ from runware_provider.errors import (
     worth_trying,
 )
 from runware_provider.register import SCHEMA, DispatchRecord, Happening, OutputRecord, Register
-from runware_provider.schedule import STORE_WINDOW, Policy, backoff, next_ask
+from runware_provider.schedule import LATE_ASKS, STORE_WINDOW, Policy, backoff, next_ask
 from runware_provider.types import (
     Accepted,
     Answer,
@@ -342,6 +342,7 @@ class Generation:
         turn = _Turn(now)
         register = self.register
         if register.deleted_at is not None and register.purged_at is None:
+            register.spent_micros = self.spent_micros()
             register.purged_at = now
             register.outputs = {}
             register.timeline = []
@@ -365,6 +366,8 @@ class Generation:
             if now >= register.deleted_at + self.policy.undo and not register.purging and register.purged_at is None:
                 register.purging = turn.changed = True
                 turn.orders.append(Purge())
+            elif (expires_at := self._expires_at()) is not None and now >= expires_at:
+                turn.orders.append(Expire())
             return self._end(turn)
         if dispatch.status == "queued" and now >= register.deadline:
             self._refuse_unsent(turn)
@@ -389,6 +392,8 @@ class Generation:
         if register.deleted_at is not None:
             if not register.purging and register.purged_at is None:
                 yield register.deleted_at + self.policy.undo
+            if (expires_at := self._expires_at()) is not None:
+                yield expires_at
             return
         if dispatch.status == "queued":
             yield register.deadline
@@ -416,24 +421,29 @@ class Generation:
     def _expires_at(self) -> datetime | None:
         """When state may let go of it: complete, in the read model, and with nothing still under way."""
         register, projection = self.register, self.register.projection
-        if self.policy.retention is None or register.completed_at is None or register.deleted_at is not None:
+        over_at = register.completed_at if register.deleted_at is None else register.purged_at
+        if self.policy.retention is None or over_at is None or projection.asked or projection.error is not None:
             return None
-        under_way = projection.asked or projection.error is not None or self._awaits_answer()
-        if under_way or any(record.storing or record.retry_at is not None for record in self._records()):
-            return None
-        return register.completed_at + self.policy.retention
+        if register.deleted_at is None:
+            if any(record.storing or record.retry_at is not None for record in self._records()):
+                return None
+            if self._awaits_answer():  # Runware is asked to the last
+                over_at = max(over_at, register.deadline + LATE_ASKS[-1])
+        return over_at + self.policy.retention
 
     # Reading
 
     def spent_micros(self) -> int:
         """What this has cost or may yet cost: reported costs, and the expected price where none is known."""
         register = self.register
+        if register.purged_at is not None:
+            return register.spent_micros
         spent = 0
         for record in self._records():
             if record.image_uuid is not None and not _is_runwares(record.error):
                 cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
                 spent += register.price_micros if cost is None else cost
-        if register.dispatch.status != "refused" and register.over is None and register.purged_at is None:
+        if register.dispatch.status != "refused" and register.over is None:
             spent += register.price_micros * max(0, register.expected - self._filled())
         return spent
 

@@ -94,7 +94,8 @@ class Happening:
 class Register:
     """Everything that changes about one generation. Bounded: see `Generation`.
 
-    `price_micros`: what one image was expected to cost when it was asked for.
+    `price_micros`: what one image was expected to cost when it was asked for; `spent_micros`: what all cost, once a
+    purge has removed what it could be added up from.
     """
 
     schema: Literal[1]
@@ -116,6 +117,7 @@ class Register:
     timeline: list[Happening] = field(default_factory=list)
     model: str | None = None
     price_micros: int = 0
+    spent_micros: int = 0
 
 
 _register: TypeAdapter[Register] = TypeAdapter(Register)

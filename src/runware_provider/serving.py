@@ -1,13 +1,14 @@
 """The service as a process: the HTTP server on TCP, the same API on the owner's socket, and a clean end."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -106,8 +107,17 @@ async def until_stopped() -> None:
 
 
 def tune() -> None:
-    """Settings of the interpreter for a process that is a service."""
+    """Settings of the interpreter and of its allocator for a process that is a service."""
     sys.setswitchinterval(SWITCH_INTERVAL)
+    with suppress(OSError, AttributeError):  # glibc's alone
+        mallopt = ctypes.CDLL(None).mallopt
+        # Threads that each keep a heap of their own, and buffers of a megabyte that are kept after use, would double
+        # the memory of a service that stores large images.
+        mallopt(_M_ARENA_MAX, 2)
+        mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+
+
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
 class _Impatient(HttpToolsProtocol):
