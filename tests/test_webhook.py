@@ -490,7 +490,7 @@ async def test_a_result_of_a_foreign_task_is_kept_as_unclaimed(service: Service)
 
     (kept,) = await service.ctx.runtime.unclaimed()
     assert answer.status == 200
-    assert (kept.reason, json.loads(kept.body)["imageUUID"]) == ("foreign_task", "foreign")
+    assert (kept.reason, json.loads(kept.body)["data"][0]["imageUUID"]) == ("foreign_task", "foreign")
     assert delivered(await service.ctx.runtime.get_state(state.id)) == [IMAGE]
 
 

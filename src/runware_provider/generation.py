@@ -580,16 +580,18 @@ class Generation:
         return fact.task_uuid is None or fact.task_uuid.lower() == str(self.register.task_uuid)
 
     def _learn(self, turn: _Turn, facts: Iterable[Fact]) -> None:
+        foreign: list[Any] = []
         for fact in facts:
             if isinstance(fact, Invalid):
                 self._learn_invalid(turn, fact)
             elif not self._is_ours(fact):
-                raw = fact.item if isinstance(fact, Result) else fact.raw
-                turn.orders.append(KeepUnclaimed("foreign_task", json.dumps(raw).encode()))
+                foreign.append(fact.item if isinstance(fact, Result) else fact.raw)
             elif isinstance(fact, Result):
                 self._learn_result(turn, fact)
             else:
                 self._learn_failure(turn, fact)
+        if foreign:  # as one, so that a body full of them does not push everything else out
+            turn.orders.append(KeepUnclaimed("foreign_task", json.dumps({"data": foreign}).encode()))
 
     def _output_id(self, name: str) -> UUID:
         return uuid5(self.register.id, f"{self.register.task_uuid}/{name}")

@@ -34,6 +34,9 @@ log = get_logger()
 ASK_BATCH = 50
 """Ids in one `getResponse` body."""
 
+REFUSALS = 3
+"""Single questions that Runware refuses before a body of them is given up."""
+
 ANSWER_BYTES = 8 * 1024 * 1024
 """The most that is read of one of Runware's answers."""
 
@@ -125,7 +128,10 @@ class RunwareClient:
             task_uuid: Answer(asked_at, delivery, details.get(task_uuid)) for task_uuid, delivery in deliveries.items()
         }
 
-    async def _ask(self, task_type: str, task_uuids: Sequence[UUID]) -> dict[UUID, Delivery]:
+    async def _ask(
+        self, task_type: str, task_uuids: Sequence[UUID], refused: list[UUID] | None = None
+    ) -> dict[UUID, Delivery]:
+        refused = [] if refused is None else refused
         tasks = [{"taskType": task_type, "taskUUID": str(task_uuid)} for task_uuid in task_uuids]
         status, errors, rows = await self._exchange(tasks)
         rows_of: dict[str, list[Any]] = {}
@@ -141,11 +147,14 @@ class RunwareClient:
             half = (len(silent) + 1) // 2
             for part in (silent[:half], silent[half:]):
                 if part:
-                    answered |= await self._ask(task_type, part)
+                    answered |= await self._ask(task_type, part, refused)
         elif silent and errors and all(_KNOWS_NOTHING.search(str(error.get("code"))) for error in errors):
             answered[silent[0]] = Delivery()
         elif silent:
             log.warning("runware_does_not_say", task_type=task_type, status=status)
+            refused += silent
+            if len(refused) >= REFUSALS:  # it is not about one of them: the alarms ask again
+                raise RunwareUnavailable(f"Runware answers questions with HTTP {status}")
         return answered
 
     async def call(self, tasks: Sequence[JsonObject]) -> list[JsonObject]:

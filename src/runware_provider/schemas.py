@@ -24,6 +24,9 @@ MAX_RESULTS = 100
 MAX_DEPTH = 64
 """How deeply one of Runware's items may be nested to be kept as it is; encoders have limits of their own."""
 
+MAX_ROWS = 500
+"""Items that are read of one body: several times what any task has. Reading a megabyte of `{}` would take seconds."""
+
 URL_CHARACTERS = 8_192
 """How much of an `imageURL` is kept; a longer one is not one of Runware's."""
 
@@ -169,7 +172,10 @@ def read_rows(value: Any) -> Delivery:
     """Read a decoded body, or any part of one: an object, or a list of rows."""
     facts: list[Fact] = []
     processing = False
-    for row, is_error in _rows(value):
+    for number, (row, is_error) in enumerate(_rows(value)):
+        if number >= MAX_ROWS:
+            facts.append(_invalid(value, f"body: has more than {MAX_ROWS} items, the rest was not read"))
+            break
         if not isinstance(row, dict):
             facts.append(_invalid(row, "item: must be an object"))
         elif is_error or row.get("status") == "error" or (row.get("code") and not _url(row)):
