@@ -4,7 +4,9 @@ Every exported function takes a `Context` first and one args model second. Names
 importing the package alone costs nothing.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -127,6 +129,17 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"runware_provider.{_ROOMS[name]}"), name)
     globals()[name] = value  # the next use finds it at once
     return value
+
+
+class _Package(ModuleType):
+    """Some rooms are called as what they export. Importing such a room must not hide its function behind its module."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _ROOMS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:
