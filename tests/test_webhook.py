@@ -6,6 +6,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -277,7 +278,7 @@ async def test_a_body_of_exactly_the_limit_is_taken(service: Service) -> None:
 
 async def test_a_body_that_does_not_arrive_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow sender cannot hold a connection for long: 408."""
-    monkeypatch.setattr("runware_provider.webhook.BODY_WAIT", 0.1)
+    monkeypatch.setattr(import_module("runware_provider.webhook"), "BODY_WAIT", 0.1)
     state = await born(service.ctx)
     head = f"POST {address(service, state.id)} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n"
 

@@ -64,7 +64,11 @@ async def test_a_step_can_keep_what_is_not_its_own(open_runtime: OpenRuntime) ->
         await runtime.call(birth.id, lambda generation: generation.record_webhook(foreign, now()), version)
         [kept] = await runtime.unclaimed()
 
-        assert (birth.id, "foreign_task", b'{"imageUUID": "image"}') == (kept.generation_id, kept.reason, kept.body)
+        assert (birth.id, "foreign_task", b'{"data": [{"imageUUID": "image"}]}') == (
+            kept.generation_id,
+            kept.reason,
+            kept.body,
+        )
 
 
 async def test_what_found_a_home_is_forgotten(open_runtime: OpenRuntime) -> None:

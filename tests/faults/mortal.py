@@ -22,6 +22,8 @@ from runware_provider.processing import Processing
 from runware_provider.serving import _Server
 from runware_provider.settings import Settings
 
+_GRAVES: list[Any] = []
+
 
 class ProcessDied(BaseException):
     """Not an Exception: no `except Exception` of ours may outlive its own process."""
@@ -75,6 +77,9 @@ async def a_life(settings: Settings, listener: socket.socket, fate: Fate) -> Asy
         # Entered by hand, so that the orderly stop can be left out.
         opened = Context.open(settings, work=False)
         whole = await opened.__aenter__()
+        # Neither the loop nor the garbage collector may close it later: nobody closes what belonged to a dead process.
+        _GRAVES.append(opened.gen)  # type: ignore[attr-defined]  # contextlib's own
+        asyncio.get_running_loop()._asyncgens.discard(opened.gen)  # type: ignore[attr-defined]
         runtime = whole.runtime
         assert isinstance(runtime, SqliteRuntime)
         names = ("runtime", "artifacts", "projection_writer", "runware_client")

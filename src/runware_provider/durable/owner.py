@@ -59,9 +59,11 @@ class Owner:
         os.pwrite(self._descriptor, content, 0)
 
     def release(self) -> None:
-        """Let the next one have it."""
-        os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
+        """Let the next one have it. A second time does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.ftruncate(descriptor, 0)
+            os.close(descriptor)
 
 
 def prepare(data_dir: Path) -> None:
