@@ -120,7 +120,7 @@ def excerpt(text: str, characters: int = EXCERPT_CHARACTERS) -> str:
     return scrub(redact(text)[:characters]).replace("\x00", "\ufffd")
 
 
-_SECRET = re.compile(r"""((?:token|api_?key)(?:=|%3D|"\s*:\s*"))[^&"\s\\%]*""", re.IGNORECASE)
+_SECRET = re.compile(r"""((?:token|api_?key)(?:=|%3D|\\*"\s*:\s*\\*"))[^&"\s\\%]*""", re.IGNORECASE)
 
 
 def redact(text: str) -> str:

@@ -27,7 +27,7 @@ MAX_DEPTH = 64
 MAX_ROWS = 500
 """Items that are read of one body: several times what any task has. Reading a megabyte of `{}` would take seconds."""
 
-URL_CHARACTERS = 8_192
+URL_CHARACTERS = 2_048
 """How much of an `imageURL` is kept; a longer one is not one of Runware's."""
 
 RESERVED = frozenset(
@@ -122,7 +122,8 @@ def bounded(raw: Any) -> Any:
     Lone surrogates become U+FFFD; our webhook's address and anybody's token are redacted.
     """
     text = json.dumps(raw)
-    if any(mark in text for mark in _SUSPICIOUS):
+    lowered = text.lower()
+    if any(mark in lowered for mark in _SUSPICIOUS):
         clean = redact(scrub(json.dumps(raw, ensure_ascii=False)))
         raw = json.loads(clean, object_hook=_without_secrets)
         text = json.dumps(raw)
@@ -131,7 +132,7 @@ def bounded(raw: Any) -> Any:
     return raw
 
 
-_SUSPICIOUS = ("\\ud", "webhookURL", "uploadEndpoint", "oken", "OKEN", "ey=", "ey%", 'ey"', "KEY")
+_SUSPICIOUS = ("\\ud", "webhookurl", "uploadendpoint", "token", "apikey", "api_key")
 
 
 def _without_secrets(value: JsonObject) -> JsonObject:
@@ -207,7 +208,10 @@ def _text(value: Any, limit: int = 200) -> str | None:
 
 def _url(row: Mapping[str, Any]) -> str | None:
     url = row.get("imageURL")
-    return scrub(url[:URL_CHARACTERS]) if isinstance(url, str) and url else None
+    if not isinstance(url, str) or not url:
+        return None
+    url = scrub(url[:URL_CHARACTERS])
+    return url if url.isascii() else url[: URL_CHARACTERS // 12]  # a character may take twelve bytes of ASCII
 
 
 def _result(row: JsonObject) -> Fact:

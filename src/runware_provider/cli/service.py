@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from runware_provider.cli.render import err, out
+from runware_provider.cli.render import out
 from runware_provider.context import Context
 from runware_provider.errors import ConfigurationError
 from runware_provider.logs import configure
@@ -33,7 +33,7 @@ async def serve(settings: Settings, host: str, port: int, takeover_wait: float) 
                 out.print("no RUNWARE_PROVIDER_PUBLIC_URL: Runware is asked for results instead of delivering them")
             out.file.flush()
             await until_stopped()
-            err.print("stopping; what is unfinished goes on at the next start")
+            out.print("stopping; what is unfinished goes on at the next start")
 
 
 async def simulate(host: str, port: int, latency: str, faults: Path | None, options: dict[str, Any]) -> int:
