@@ -78,7 +78,7 @@ async def a_life(settings: Settings, listener: socket.socket, fate: Fate) -> Asy
         opened = Context.open(settings, work=False)
         whole = await opened.__aenter__()
         # Neither the loop nor the garbage collector may close it later: nobody closes what belonged to a dead process.
-        _GRAVES.append(opened.gen)  # type: ignore[attr-defined]  # contextlib's own
+        _GRAVES.append(opened.gen)
         asyncio.get_running_loop()._asyncgens.discard(opened.gen)  # type: ignore[attr-defined]
         runtime = whole.runtime
         assert isinstance(runtime, SqliteRuntime)
