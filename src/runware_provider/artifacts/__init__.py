@@ -1,6 +1,6 @@
 """Fetch, spool, check and keep one image; read it back.
 
-An image goes from the CDN into a spool (memory up to 1 MiB, then a temporary file). When the whole is there, one hop
+An image goes from the CDN into a spool (memory up to 256 KiB, then a temporary file). When the whole is there, one hop
 into a thread computes its SHA-256, walks its structure and puts it into the store. What was not found to be a whole
 image of a known format never reaches the store.
 """
@@ -66,7 +66,7 @@ class Artifacts:
     """The images: brought from Runware's CDN into the team's own store, and read from there.
 
     Safe for any number of tasks of one event loop; at most `concurrency` images are fetched at once, the rest wait.
-    Each of them takes about 1 MiB of memory, whatever its size.
+    Each of them takes about 1 MiB of memory, buffers of the connection included, whatever its size.
     """
 
     def __init__(self, store: Store, fetcher: Fetcher, threads: Threads, concurrency: int) -> None:

@@ -14,11 +14,8 @@ from runware_provider.artifacts.refusal import NotKept
 from runware_provider.artifacts.threads import Threads
 from runware_provider.errors import storage_failed
 
-MEMORY_BYTES = 1 << 20
-"""An image up to this size never touches the disk before it is put."""
-
-PIECE_BYTES = 1 << 18
-"""A larger one is written in pieces of this size, once it is known to be larger: it costs no more memory then."""
+MEMORY_BYTES = 1 << 18
+"""An image up to this size never touches the disk before it is put; a larger one is written in pieces of this size."""
 
 _numbers = itertools.count()
 
@@ -73,7 +70,7 @@ class Spool:
         # Copied together, because a body that drips a byte at a time would be 50 times its size as a list.
         self._memory += chunk
         self.size += len(chunk)
-        if len(self._memory) > (MEMORY_BYTES if self._file < 0 else PIECE_BYTES):
+        if len(self._memory) > MEMORY_BYTES:
             if self._file < 0 and not looks_like_an_image(bytes(self._memory[:32])):
                 raise not_an_image(bytes(self._memory[:200]))  # an endless page never reaches the disk
             try:
