@@ -9,12 +9,15 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from runware_provider.artifacts.refusal import StoreUnavailable
-from runware_provider.artifacts.spool import MEMORY_BYTES, Spool, empty
+from runware_provider.artifacts.spool import Spool, empty
 from runware_provider.artifacts.store import TOP, said
 from runware_provider.errors import OutputNotFound
 
 CACHE_CONTROL = "private, max-age=31536000, immutable"
 """The bytes under one key never change: the key has their digest."""
+
+UPLOAD_BYTES = 1 << 20
+"""A large image goes to the store in pieces of this size."""
 
 
 class ObstoreStore:
@@ -79,7 +82,7 @@ class ObstoreStore:
 
 def _pieces(spool: Spool) -> Iterator[bytes]:
     """The spooled image, piece by piece. Raises InterruptedError when it is no longer wanted: obstore then aborts."""
-    for offset in range(0, spool.size, MEMORY_BYTES):
+    for offset in range(0, spool.size, UPLOAD_BYTES):
         if spool.stopped:
             raise InterruptedError("the put was stopped")
-        yield spool.read_at(offset, MEMORY_BYTES)
+        yield spool.read_at(offset, UPLOAD_BYTES)
