@@ -46,7 +46,7 @@ def test_a_service_that_is_told_to_stop_finishes_or_hands_over(world: World) -> 
 
     assert stopped.code == 0
     assert time.monotonic() - begun < 10
-    assert "stopping" in stopped.err
+    assert "stopping" in stopped.out
     again = world.serve(port=port, RUNWARE_PROVIDER_PUBLIC_URL=service.url)
     expect_all_kept_once(world, simulator, all_settled(again, ids), 2)
 
@@ -130,7 +130,7 @@ def test_a_second_signal_ends_it_at_once(world: World, tmp_path: Path) -> None:
     service.create()
     eventually(lambda: simulator.stats["cdn_hits"] > 0)
     service.process.send(signal.SIGINT)
-    eventually(lambda: "stopping" in service.process.err)
+    eventually(lambda: "stopping" in service.process.out)
     begun = time.monotonic()
 
     assert service.process.stop(signal.SIGINT).code == 130

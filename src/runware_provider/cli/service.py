@@ -34,6 +34,7 @@ async def serve(settings: Settings, host: str, port: int, takeover_wait: float) 
             out.file.flush()
             await until_stopped()
             out.print("stopping; what is unfinished goes on at the next start")
+            out.file.flush()
 
 
 async def simulate(host: str, port: int, latency: str, faults: Path | None, options: dict[str, Any]) -> int:
