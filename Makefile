@@ -29,7 +29,7 @@ test: setup-dev
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 faults: setup-dev
-	@$(BIN)/python -m tests.faults.kills --kills 50
+	@$(BIN)/python -m tests.faults
 
 check: setup-dev
 	$(BIN)/ruff format --check .

@@ -270,8 +270,10 @@ async def a_service(
         ctx = await stack.enter_async_context(
             a_context(tmp_path, work=work, clock=clock, runware_url=runware_url, **(public | settings))
         )
-        session = await stack.enter_async_context(aiohttp.ClientSession())
         app = await stack.enter_async_context(serving(ctx, listener))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession()
+        )  # closed first: a server waits for its clients
         yield Service(ctx, url, session, simulator, app)
 
 

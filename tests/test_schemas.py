@@ -1,6 +1,7 @@
 """Runware's shapes, all that were seen, and what callers may send."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -144,6 +145,24 @@ def test_a_paid_image_without_an_id_is_named_by_its_address(url: str, image: str
     assert isinstance(first, Result)
     assert first.image_uuid.startswith(image)
     assert first == again
+
+
+def test_a_result_that_carries_a_code_of_its_own_is_a_result() -> None:
+    """It has an address: it was made and paid for."""
+    item = {**ITEM, "code": 200}
+
+    assert Delivery((Result(str(TASK), IMAGE, URL, item),)) == delivery(item)
+
+
+def test_nesting_near_the_limit_of_python_itself_is_read() -> None:
+    """Decoding may just succeed where encoding again, a few frames deeper, does not."""
+    limit = sys.getrecursionlimit()
+    for depth in range(limit // 2, limit + 10):
+        body = b'{"imageUUID":"a","imageURL":"https://x/","deep":' + b"[" * depth + b"]" * depth + b"}"
+
+        [fact] = parse_delivery(body).facts
+
+        assert isinstance(fact, Result | Invalid)
 
 
 def test_an_empty_body_says_nothing() -> None:

@@ -28,6 +28,7 @@ from runware_provider.errors import (
     WebhookError,
     content_rejected,
     network_error,
+    projection_failed,
     timeout,
     validation,
     webhook_error,
@@ -306,7 +307,8 @@ class Generation:
     def replay(self, now: datetime) -> list[Order]:
         """Project again from state, after the read model's trouble has been mended or to build it anew."""
         turn = _Turn(now)
-        if self.register.purged_at is None and not self.register.projection.asked:
+        owed = self.register.projection.error is not None  # the tombstone of what was purged, too
+        if (self.register.purged_at is None or owed) and not self.register.projection.asked:
             self._note(turn, "replay")
             self._want_projection(turn)
         return self._end(turn)
@@ -347,7 +349,8 @@ class Generation:
             register.outputs = {}
             register.timeline = []
             register.dispatch.error = None
-            register.projection.error = None
+            if register.projection.error is not None:  # the database's own words may quote what was deleted
+                register.projection.error = projection_failed("the read model still has what was deleted")
             turn.orders.append(Forget())
             self._note(turn, "purged")
         return self._end(turn)
@@ -613,6 +616,7 @@ class Generation:
                 record.status = "error"
                 record.error = content_rejected("no_image", "Runware gave a result without imageURL")
                 turn.visible = True
+                turn.orders.append(Ask(self.register.task_uuid, details=True))  # it may know the address by now
         elif record.status != "success" and fact.url is not None and self._is_news(record, fact.url):
             if record.url is None:
                 record.item = fact.item

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from runware_provider.context import Context
 from runware_provider.durable import Flag
-from runware_provider.errors import GenerationNotFound
+from runware_provider.errors import GenerationNotFound, StateDamaged, StateTooNew
 from runware_provider.logs import get_logger
 from runware_provider.runware import ASK_BATCH
 from runware_provider.schemas import parse_delivery
@@ -67,7 +67,18 @@ async def reconcile(ctx: Context, args: ReconcileArgs) -> Reconciled:
     ids = [args.generation_id] if args.generation_id is not None else [each async for each in _ids(ctx, "running")]
     for batch in _batches(ids):
         stubs = [get_generation_stub(ctx, each) for each in batch]
-        states = {state.task_uuid: state for state in [await stub.get_state() for stub in stubs]}
+        states = {}
+        for stub in stubs:
+            try:
+                state = await stub.get_state()
+            except (StateDamaged, StateTooNew) as error:
+                if args.generation_id is not None:
+                    raise
+                log.error("state_not_read", id=str(stub.id), reason=str(error))  # noqa: TRY400  the others go on
+                continue
+            states[state.task_uuid] = state
+        if not states:
+            continue
         answers = await client.ask([Ask(task_uuid, details=True) for task_uuid in states])
         asked += len(states)
         for task_uuid, answer in answers.items():

@@ -12,7 +12,7 @@ from typing import cast
 from runware_provider.create import wait_for
 from runware_provider.durable.sqlite import SqliteRuntime
 from runware_provider.types import GenerationArgs, GenerationState
-from tests.service import Service, eventually, images
+from tests.service import JsonObject, Service, eventually, images
 
 SECONDS = 10.0
 """How long a test waits for what should happen at once."""
@@ -61,6 +61,19 @@ class MovedClock:
             await asyncio.sleep(0.01)  # an alarm has no event of its own when it has nothing to do
             await idle(service)
         raise AssertionError(f"not within {100 * step}")
+
+
+def for_prompts(cases: dict[str, list[JsonObject]], on: str) -> list[JsonObject]:
+    """One plan for all cases, each for the generations with its name in their prompt."""
+    return [{"on": on, "prompt": f"<{name}>", **rule} for name, rules in cases.items() for rule in rules]
+
+
+async def made_of(service: Service, cases: dict[str, list[JsonObject]], count: int) -> dict[str, GenerationState]:
+    """A generation of `count` images for each case, all at once."""
+    states = await asyncio.gather(
+        *(service.create(positivePrompt=f"a fox <{name}>", numberResults=count) for name in cases)
+    )
+    return dict(zip(cases, states, strict=True))
 
 
 async def stored(service: Service, state: GenerationState, count: int) -> GenerationState:
