@@ -10,6 +10,7 @@ import itertools
 import json
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,23 +40,22 @@ class Measured:
         return f"{self.rate:8,.0f}/s   p50 {self.p50:6.2f} ms   p99 {self.p99:6.2f} ms"
 
 
-async def post_all(address: str, requests: list[bytes], seconds: float) -> Measured:
-    """Post `requests` in turn over `CONNECTIONS` connections for `seconds`."""
+async def post_all(address: str, requests: Iterable[bytes]) -> Measured:
+    """Post each of `requests`, over `CONNECTIONS` connections."""
     host, port = urlsplit(address).netloc.split(":")
-    turn = itertools.count()
+    waiting = iter(requests)
     times: list[float] = []
-    until = time.perf_counter() + seconds
 
     async def connection() -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
-            while (began := time.perf_counter()) < until:
-                writer.write(requests[next(turn) % len(requests)])
+            for request in waiting:
+                began = time.perf_counter()
+                writer.write(request)
                 head = await reader.readuntil(b"\r\n\r\n")
                 if not head.startswith(b"HTTP/1.1 200"):
                     raise RuntimeError(f"not acknowledged: {head[:200]!r}")
-                length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-                await reader.readexactly(length)
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
                 times.append(time.perf_counter() - began)
         finally:
             writer.close()
@@ -65,6 +65,12 @@ async def post_all(address: str, requests: list[bytes], seconds: float) -> Measu
     passed = time.perf_counter() - began
     times.sort()
     return Measured(len(times) / passed, 1000 * times[len(times) // 2], 1000 * times[int(len(times) * 0.99)])
+
+
+def again_and_again(requests: Sequence[bytes], seconds: float) -> Iterator[bytes]:
+    """The requests in turn, for so long."""
+    until = time.perf_counter() + seconds
+    return itertools.takewhile(lambda _: time.perf_counter() < until, itertools.cycle(requests))
 
 
 async def own_cost(seconds: float) -> Measured:
@@ -87,7 +93,7 @@ async def own_cost(seconds: float) -> Measured:
         port = server.sockets[0].getsockname()[1]
         body = json.dumps({"data": [{"taskUUID": str(uuid4()), "imageUUID": str(uuid4())}]}).encode()
         request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        return await post_all(f"http://127.0.0.1:{port}", [request], seconds)
+        return await post_all(f"http://127.0.0.1:{port}", again_and_again([request], seconds))
 
 
 def held_generations(service: Service) -> list[dict[str, Any]]:
@@ -141,40 +147,13 @@ async def measure(service: Service, seconds: float, *, idle: bool) -> None:
     storing = None if idle else asyncio.create_task(keep_storing(service, stop))
     states = await asyncio.to_thread(held_generations, service)
     news = deliveries(service, states, distinct=True)
-    # Fewer news than a second takes would be repeats: measured until they are used up.
-    print(f"news (state changes)      {await _once(service, news)}")
+    # Each once: a second time they would be repeats.
+    print(f"news (state changes)      {await post_all(service.url, news)}")
     repeats = deliveries(service, states, distinct=False)
-    print(f"repeats (nothing to keep) {await post_all(service.url, repeats, seconds)}")
+    print(f"repeats (nothing to keep) {await post_all(service.url, again_and_again(repeats, seconds))}")
     if storing is not None:
         stop.set()
         print(f"{await storing} images of {IMAGE_BYTES // 1000} KB were stored meanwhile")
-
-
-async def _once(service: Service, requests: list[bytes]) -> Measured:
-    """Post each of the requests once."""
-    host, port = urlsplit(service.url).netloc.split(":")
-    waiting = iter(requests)
-    times: list[float] = []
-
-    async def connection() -> None:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        try:
-            for request in waiting:
-                began = time.perf_counter()
-                writer.write(request)
-                head = await reader.readuntil(b"\r\n\r\n")
-                if not head.startswith(b"HTTP/1.1 200"):
-                    raise RuntimeError(f"not acknowledged: {head[:200]!r}")
-                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
-                times.append(time.perf_counter() - began)
-        finally:
-            writer.close()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
-    passed = time.perf_counter() - began
-    times.sort()
-    return Measured(len(times) / passed, 1000 * times[len(times) // 2], 1000 * times[int(len(times) * 0.99)])
 
 
 def main() -> None:

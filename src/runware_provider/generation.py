@@ -21,6 +21,7 @@ from uuid import UUID, uuid5
 
 from runware_provider.errors import (
     ContentRejected,
+    DispatchError,
     FetchFailed,
     GenerationError,
     OutputError,
@@ -45,6 +46,7 @@ from runware_provider.types import (
     Delivery,
     Dispatch,
     DispatchOutcome,
+    DispatchStatus,
     ErrorOutput,
     Expire,
     Fact,
@@ -177,7 +179,7 @@ class Generation:
                     if now >= self.register.deadline:
                         self._refuse(turn, error)
                     else:
-                        dispatch.error = _dispatch_error(error)
+                        dispatch.error = error
                         wait = backoff(attempt, cap=DISPATCH_CAP, seed=self.register.id, wish=wish)
                         dispatch.attempt = attempt + 1
                         dispatch.retry_at = now + wait
@@ -443,7 +445,7 @@ class Generation:
             return register.spent_micros
         spent = 0
         for record in self._records():
-            if record.image_uuid is not None and not _is_runwares(record.error):
+            if record.image_uuid is not None and not isinstance(record.error, WebhookError):
                 cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
                 spent += register.price_micros if cost is None else cost
         if register.dispatch.status != "refused" and register.over is None:
@@ -691,8 +693,8 @@ class Generation:
             dispatch.accepted_at = turn.now
             self._set_dispatch(turn, "accepted")
 
-    def _refuse(self, turn: _Turn, error: GenerationError) -> None:
-        self.register.dispatch.error = _dispatch_error(error)
+    def _refuse(self, turn: _Turn, error: DispatchError) -> None:
+        self.register.dispatch.error = error
         self.register.dispatch.retry_at = None
         self._set_dispatch(turn, "refused", error.code)
         turn.visible = True
@@ -703,7 +705,7 @@ class Generation:
             turn, dispatch.error or network_error("it was not sent before its deadline", attempts=dispatch.attempt - 1)
         )
 
-    def _set_dispatch(self, turn: _Turn, status: Any, note: str | None = None) -> None:
+    def _set_dispatch(self, turn: _Turn, status: DispatchStatus, note: str | None = None) -> None:
         self.register.dispatch.status = status
         self.register.dispatch.since = turn.now
         self._note(turn, "dispatching" if status == "sending" else status, note)
@@ -729,9 +731,8 @@ class Generation:
         patience_ends = record.trying_since + self.policy.store_patience
         patience_is_over = turn.now >= patience_ends
         if not patience_is_over and turn.now + wait > patience_ends:
-            wait = (
-                patience_ends - turn.now
-            )  # the client learns of the trouble when patience ends, not after the next wait
+            # The client learns of the trouble when patience ends, and not a wait later.
+            wait = patience_ends - turn.now
         if turn.now + wait <= record.trying_since + window:
             record.retry_at = turn.now + wait
         if record.retry_at is None or patience_is_over or record.status == "error":
@@ -787,14 +788,6 @@ class Generation:
         if turn.changed:
             register.version += 1
         return turn.orders
-
-
-def _dispatch_error(error: GenerationError) -> Any:
-    return error
-
-
-def _is_runwares(error: OutputError | None) -> bool:
-    return isinstance(error, WebhookError)
 
 
 def _rank(error: WebhookError) -> str:

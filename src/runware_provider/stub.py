@@ -4,7 +4,7 @@ Each call is one committed step of the register; what it does is said in `Genera
 `GenerationRuntime.call`. All may be repeated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -34,6 +34,17 @@ class HasRuntime(Protocol):
     @property
     def clock(self) -> Clock:
         """What time it is."""
+
+
+Wish = Literal["retry", "replay", "clear_error", "delete", "undelete"]
+
+_WISHES: Mapping[Wish, Callable[[Generation, datetime], list[Order]]] = {
+    "retry": Generation.retry,
+    "replay": Generation.replay,
+    "clear_error": Generation.clear_error,
+    "delete": Generation.delete,
+    "undelete": Generation.undelete,
+}
 
 
 class GenerationStub:
@@ -123,23 +134,12 @@ class GenerationStub:
         """The objects are gone."""
         await self._runtime.call(self.id, lambda generation: generation.record_purge(self._now()), _nothing, done=done)
 
-    async def tell(self, wish: Literal["retry", "replay", "clear_error", "delete", "undelete"]) -> int:
+    async def tell(self, wish: Wish) -> int:
         """What a person asks for, see the register's method of that name; returns the version it led to."""
-
-        def step(generation: Generation) -> list[Order]:
-            match wish:
-                case "retry":
-                    return generation.retry(self._now())
-                case "replay":
-                    return generation.replay(self._now())
-                case "clear_error":
-                    return generation.clear_error(self._now())
-                case "delete":
-                    return generation.delete(self._now())
-                case "undelete":
-                    return generation.undelete(self._now())
-
-        return await self._runtime.call(self.id, step, lambda generation: generation.version)
+        method = _WISHES[wish]
+        return await self._runtime.call(
+            self.id, lambda generation: method(generation, self._now()), lambda generation: generation.version
+        )
 
     def _now(self) -> datetime:
         return self._clock()

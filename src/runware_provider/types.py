@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from runware_provider.errors import GenerationError, OutputError, ProjectionFailed
+from runware_provider.errors import DispatchError, GenerationError, OutputError, ProjectionFailed
 
 JsonObject = dict[str, Any]
 
@@ -327,7 +327,7 @@ class Accepted:
 class Refused:
     """Runware does not have the task. `retryable` with the wish `retry_after`, when it gave one."""
 
-    error: GenerationError
+    error: DispatchError
     retryable: bool
     retry_after: timedelta | None = None
 

@@ -72,7 +72,7 @@ class Guard:
     def _may_ask(self, headers: Headers) -> bool:
         if not self._digests:
             match = _HOST.fullmatch(headers.get("host", ""))
-            return match is not None and is_loopback(match[1].strip("[]").lower())
+            return match is not None and is_loopback(match[1].strip("[]"))
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = sha256(token.strip().encode("utf-8", "replace")).digest()
         known = False

@@ -115,13 +115,11 @@ class SqliteRuntime:
                             )
                         )
                     return Created(known[0], created=False)
-            if (
-                birth.max_in_flight is not None
-                and self._flag_counts["running"] + len(batch.born) >= birth.max_in_flight
-            ):
-                raise Refused(TooManyInFlight(birth.max_in_flight))
             if birth.id in batch.born or self._store.load(birth.id) is not None:
                 return Created(birth.id, created=False)  # called again after StateUnavailable
+            running = self._flag_counts["running"] + len(batch.born)
+            if birth.max_in_flight is not None and running >= birth.max_in_flight:
+                raise Refused(TooManyInFlight(birth.max_in_flight))
             try:
                 price = self._money.admit(birth, batch)
             except OverBudget as error:

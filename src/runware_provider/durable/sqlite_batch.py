@@ -47,7 +47,7 @@ class Birthing:
 class Batch:
     """`touched`: every register that a job looked at; `rung`: those whose alarm was called; `alarms`: what all want.
 
-    The counts are differences.
+    `spent`: what each that was written costs; `spend`: what that adds to which day. The counts are differences.
     """
 
     touched: dict[UUID, Entry] = field(default_factory=dict)
@@ -60,6 +60,7 @@ class Batch:
     asks: list[tuple[UUID, Ask]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     expired: dict[UUID, int] = field(default_factory=dict)
+    spent: dict[UUID, int] = field(default_factory=dict)
     spend: dict[int, int] = field(default_factory=dict)
     prices: dict[str, int] = field(default_factory=dict)
     statements: list[Callable[[], Any]] = field(default_factory=list)
@@ -103,7 +104,7 @@ class Batch:
 
     def _row(self, generation_id: UUID, entry: Entry) -> Write:
         generation = entry.generation
-        spent = generation.spent_micros()
+        spent = self.spent[generation_id] = generation.spent_micros()
         if spent != entry.spent_micros:
             day = day_of(generation.register.created_at)
             self.spend[day] = self.spend.get(day, 0) + spent - entry.spent_micros
@@ -141,7 +142,7 @@ class Registers:
             entry.alarm_ms = batch.alarms[generation_id]
             if write := batch.written.get(generation_id):
                 entry.flags, entry.kept_alarm_ms, entry.size = write.flags, write.alarm_at, len(write.register)
-                entry.spent_micros = entry.generation.spent_micros()
+                entry.spent_micros = batch.spent[generation_id]
             if generation_id not in batch.expired:
                 self._entries[generation_id] = entry
                 self._bytes += entry.size
