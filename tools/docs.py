@@ -11,7 +11,7 @@ import typer
 from pydantic import BaseModel, ByteSize
 
 from runware_provider import errors
-from runware_provider.api import create_app
+from runware_provider.api import GUARDED, create_app
 from runware_provider.cli.app import app as command
 from runware_provider.settings import Settings, variable
 
@@ -92,16 +92,16 @@ def http() -> str:
     lines = [
         "# HTTP API",
         "",
-        "`/openapi.json` has the shapes, `/docs` shows them. Errors are `application/problem+json` and name the field.",
+        "`/openapi.json` has the shapes; `/docs` shows them in a browser, with a script that it loads from a CDN. Errors are `application/problem+json` and name the field.",
         "With `RUNWARE_PROVIDER_CLIENT_TOKENS` set, send `Authorization: Bearer TOKEN`; without, the service answers on",
-        "loopback only.",
+        "loopback only: 401 and 403 say so on every route, 431 that a head is too large.",
         "",
         "| route | what | answers |",
         "| --- | --- | --- |",
     ]
     for path, methods in schema["paths"].items():
         for method, route in methods.items():
-            answers = ", ".join(sorted(route["responses"]))
+            answers = ", ".join(sorted(route["responses"].keys() - {str(status) for status in GUARDED}))
             lines.append(f"| `{method.upper()} {path}` | {route['summary']} | {answers} |")
     return "\n".join(lines) + "\n"
 

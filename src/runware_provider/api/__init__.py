@@ -21,6 +21,11 @@ from runware_provider.webhook import webhook
 __all__ = ["create_app", "guarded"]
 
 
+GUARDED = (401, 403, 431)
+BODIES = (400, 413, 415)
+"""What every route of the client API may answer before it is reached, and what those with a body may."""
+
+
 def create_app(ctx: Context) -> FastAPI:
     """The whole service over an open context, without a guard: mount it where your own authentication applies."""
     app = FastAPI(
@@ -51,6 +56,12 @@ def _described(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         app.openapi_schema["paths"] |= PLAIN_PATHS
+        app.openapi_schema["components"]["schemas"] |= problems.components()
+        for path, operations in app.openapi_schema["paths"].items():
+            for operation in operations.values() if path.startswith("/v1/") else ():
+                answers = (*GUARDED, *(BODIES if "requestBody" in operation else ()))
+                for status, answer in problems.documented(*answers).items():
+                    operation["responses"].setdefault(str(status), answer)
     return app.openapi_schema
 
 

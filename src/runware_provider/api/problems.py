@@ -187,7 +187,16 @@ async def _provider_error(_: Request, error: Exception) -> Response:
             return problem(500, "something went wrong here; the log says what")
 
 
+_COMPONENT = "#/components/schemas/{model}"
+
+
+def components() -> dict[str, Any]:
+    """The shapes that `documented` refers to."""
+    schema = Problem.model_json_schema(ref_template=_COMPONENT)
+    return {**schema.pop("$defs"), "Problem": schema}
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may answer, for OpenAPI."""
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    content = {"application/problem+json": {"schema": {"$ref": _COMPONENT.format(model="Problem")}}}
     return {status: {"description": TITLES[status], "content": content} for status in statuses}
