@@ -25,8 +25,8 @@ from runware_provider.tokens import WebhookTokens
 DISPATCHES = 32
 PROJECTIONS = 256
 PURGES = 4
-STOP_GRACE = 8.0
-"""Seconds that running tasks get to finish at a stop."""
+STOP_GRACE = 6.0
+"""Seconds that running tasks get to finish at a stop; connections have had theirs before, and all of it is under ten."""
 
 
 @dataclass(frozen=True, slots=True)

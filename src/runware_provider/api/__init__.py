@@ -22,7 +22,7 @@ __all__ = ["create_app", "guarded"]
 
 
 GUARDED = (401, 403, 431)
-BODIES = (400, 413, 415)
+BODIES = (400, 408, 413, 415)
 """What every route of the client API may answer before it is reached, and what those with a body may."""
 
 

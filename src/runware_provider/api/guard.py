@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runware_provider.api.problems import problem
@@ -65,7 +66,7 @@ class Guard:
             return
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length[:19]) > self._max_body:
-            await self._too_large(scope, receive, send)
+            await self._too_large()(scope, receive, send)
             return
         await self._limited(scope, receive, send)
 
@@ -80,45 +81,44 @@ class Guard:
             known |= hmac.compare_digest(digest, given)
         return known and scheme.lower() == "bearer"
 
-    async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = problem(
-            413,
-            f"the body is over {self._max_body} bytes (RUNWARE_PROVIDER_MAX_REQUEST_BYTES)",
-            issues=[("body", "is too large")],
-        )
-        await refusal(scope, receive, send)
+    def _too_large(self) -> Response:
+        limit = f"the body is over {self._max_body} bytes (RUNWARE_PROVIDER_MAX_REQUEST_BYTES)"
+        return problem(413, limit, issues=[("body", "is too large")])
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count a body whose length nobody announced."""
+        """Count a body whose length nobody announced, and wait no longer than `BODY_WAIT` for a piece of it."""
         received = 0
-        started = over = whole = False
+        started = whole = False
+        refusal: Response | None = None
 
         async def counted() -> Message:
-            nonlocal received, over, whole
+            nonlocal received, whole, refusal
             try:
                 async with asyncio.timeout(None if whole else BODY_WAIT):
                     message = await receive()
             except TimeoutError:
+                refusal = problem(408, f"nothing of the body came for {BODY_WAIT:.0f} s")
                 return {"type": "http.disconnect"}
             if message["type"] == "http.request":
                 whole = not message.get("more_body", False)
                 received += len(message.get("body", b""))
-                over = received > self._max_body
-            return {"type": "http.disconnect"} if over else message
+                if received > self._max_body:
+                    refusal = self._too_large()
+            return message if refusal is None else {"type": "http.disconnect"}
 
         async def noted(message: Message) -> None:
             nonlocal started
-            if started or not over:  # what the application says of a body that was cut off is not what happened
+            if started or refusal is None:  # what the application says of a body cut off is not what happened
                 started = True
                 await send(message)
 
         try:
             await self._app(scope, counted, noted)
         except Exception:
-            if not over:
+            if refusal is None:
                 raise
-        if over and not started:
-            await self._too_large(scope, receive, send)
+        if refusal is not None and not started:
+            await refusal(scope, receive, send)
 
 
 def _size(scope: Scope) -> int:
