@@ -26,7 +26,7 @@ DISPATCHES = 32
 PROJECTIONS = 256
 PURGES = 4
 STOP_GRACE = 6.0
-"""Seconds that running tasks get to finish at a stop; connections have had theirs before, and all of it is under ten."""
+"""Seconds that running tasks get to finish at a stop, after connections have had theirs: under ten in all."""
 
 
 @dataclass(frozen=True, slots=True)
