@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from runware_provider.context import Context
 from runware_provider.durable import Birth
-from runware_provider.errors import GenerationNotFound, IdempotencyConflict, RunwareProviderError
+from runware_provider.errors import GenerationNotFound, IdempotencyConflict, RunwareProviderError, ServiceStopping
 from runware_provider.schemas import check_create
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, Request, SuccessOutput
 
@@ -80,6 +80,8 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
             lambda state: state.dispatch in {"accepted", "unknown", "refused"},
             DISPATCH_WAIT,
         )
+    except ServiceStopping:  # it is kept, and goes on at the next start
+        return await get_generation(ctx, GenerationArgs(generation_id=created.id))
     except GenerationNotFound:
         raise IdempotencyConflict(
             "the generation that this Idempotency-Key made was deleted; send a new key for a new request"

@@ -276,6 +276,10 @@ class StateUnavailable(RunwareProviderError):
     """The state store could not commit. The call may or may not be kept: try again, calls are idempotent."""
 
 
+class ServiceStopping(StateUnavailable):
+    """The service is being stopped. What was waited for goes on; ask again once it is back."""
+
+
 class ProjectionUnavailable(RunwareProviderError):
     """The read model's database could not be reached. Try again."""
 

@@ -12,8 +12,12 @@ from uuid import UUID
 from runware_provider.artifacts import Artifacts, NotKept, StoreUnavailable
 from runware_provider.durable import Assignment, Clock, GenerationRuntime, TryLater
 from runware_provider.errors import (
+    ApiRejected,
     ConfigurationError,
+    DispatchError,
     GenerationNotFound,
+    HttpError,
+    NetworkError,
     RunwareRefused,
     RunwareUnavailable,
     StateUnavailable,
@@ -22,7 +26,18 @@ from runware_provider.logs import get_logger
 from runware_provider.projection import ProjectionWriter
 from runware_provider.runware import ASK_BATCH, RunwareClient, inference_task
 from runware_provider.stub import GenerationStub
-from runware_provider.types import Answer, Ask, Dispatch, DispatchOutcome, NotStored, Project, Purge, StoreOutput
+from runware_provider.types import (
+    Answer,
+    Ask,
+    Dispatch,
+    DispatchOutcome,
+    NotStored,
+    Project,
+    Purge,
+    Refused,
+    StoreOutput,
+    Unknown,
+)
 
 log = get_logger()
 
@@ -95,6 +110,7 @@ class Processing:
             return
         task = inference_task(request.input, state.task_uuid, self._webhook_url(stub.id))
         outcome = await client.dispatch(task, attempt)
+        _log_outcome(stub.id, outcome)
         await self._keep_outcome(stub, attempt, outcome, assignment)
 
     async def _keep_outcome(
@@ -117,6 +133,7 @@ class Processing:
         try:
             stored = await artifacts.keep(stub.id, output_id, wanted.url, attempt=wanted.attempt)
         except NotKept as failure:
+            log.warning("image_not_stored", id=str(stub.id), output=str(output_id), reason=str(failure)[:300])
             not_stored = NotStored(output_id, wanted.url, failure.error, failure.retry_after)
             await stub.confirm_outputs([not_stored], done=assignment)
             return
@@ -143,6 +160,28 @@ class Processing:
         else:
             log.error("projection_failed", id=str(stub.id), reason=error.message[:300])
             await stub.set_error(error, state.version, done=assignment)
+
+
+def _log_outcome(generation_id: UUID, outcome: DispatchOutcome) -> None:
+    match outcome:
+        case Refused(error=error, retryable=retryable):
+            write = log.warning if retryable else log.error
+            write("dispatch_refused", id=str(generation_id), code=error.code, retryable=retryable, reason=_told(error))
+        case Unknown(reason=reason):
+            log.warning("dispatch_unknown", id=str(generation_id), reason=reason[:300])
+
+
+def _told(error: DispatchError) -> str:
+    """What Runware said, short. Never the request: it holds the prompt."""
+    match error:
+        case HttpError(status=status):
+            return f"HTTP {status}"
+        case NetworkError(reason=reason):
+            return reason[:300]
+        case ApiRejected(errors=errors):
+            return ", ".join(str(each.get("code", "")) for each in errors)[:300]
+        case _:
+            assert_never(error)
 
 
 @dataclass(slots=True)

@@ -92,6 +92,7 @@ async def serving(ctx: Context, listener: socket.socket | None) -> AsyncIterator
             yield app
         finally:
             ctx.owner.announce(None)
+            ctx.runtime.release()  # or whoever follows a generation would hold his connection to the last second
             for server, _ in servers:
                 server.end()
             await asyncio.gather(*running)

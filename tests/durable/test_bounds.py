@@ -56,7 +56,7 @@ async def test_twenty_thousand_generations_leave_the_cache_within_its_bounds(ope
         assert 0 < size <= sqlite_batch.CACHED_BYTES
         assert len(runtime._alarms) == 0
         assert len(runtime._alarms._heap) <= 4 * 500 + 64
-        assert runtime._watchers == {}
+        assert not runtime._watchers
         await eventually(lambda: len(runtime._background) <= 1)
         hands = runtime._handout
         await eventually(lambda: not hands._running)

@@ -251,7 +251,7 @@ async def test_watchers_that_went_away_leave_nothing_behind(open_sqlite: OpenSql
         await asyncio.gather(*(runtime.call(birth.id, deliver("a"), version) for birth in births))
         await asyncio.gather(*woken)
 
-        assert runtime._watchers == {}
+        assert not runtime._watchers
 
 
 async def test_a_cancelled_caller_whose_commit_is_under_way_is_kept(open_sqlite: OpenSqlite) -> None:

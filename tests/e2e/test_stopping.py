@@ -1,8 +1,11 @@
 """A service that is told to stop, or is killed: nothing is lost, nothing is paid twice."""
 
+import json
 import random
 import sqlite3
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.e2e.processes import JsonObject, Service, Simulated, World, eventually, free_port, images_in, is_settled
@@ -77,6 +80,56 @@ def test_whoever_follows_when_the_service_stops_is_told(world: World) -> None:
 
     assert (finished.code, finished.out) == (75, ""), finished.err
     assert "runware-provider" in finished.err
+
+
+def test_event_streams_and_waits_end_with_the_service(world: World) -> None:
+    """Whoever follows is told so at once and does not hold the stop up; nothing is logged as an error."""
+    simulator = world.simulate()
+    simulator.stage({"on": "task", "do": "stuck"})
+    service = world.serve()
+    created = service.create()
+    eventually(lambda: service.state(created["id"])["dispatch"] == "accepted")
+    with (
+        urllib.request.urlopen(f"{service.url}/v1/generations/{created['id']}/events", timeout=10) as events,  # noqa: S310  our own
+        ThreadPoolExecutor(1) as beside,
+    ):
+        assert events.readline().startswith(b"id: ")
+        waiting = beside.submit(service.ask, "POST", "/v1/generations", {"input": an_input()}, Prefer="wait=60")
+        eventually(lambda: service.get("/readyz")["running"] == 2)
+        begun = time.monotonic()
+        finished = service.process.stop()
+
+        assert time.monotonic() - begun < 3
+        assert b"event: problem" in events.read()
+        assert waiting.result()[0] == 202
+    assert finished.code == 0
+    assert "error" not in finished.err.lower()
+
+
+def test_the_log_says_what_went_wrong_outside(world: World) -> None:
+    """A refused key, an outcome that is unknown, an image that could not be fetched: each a line with the id."""
+    simulator = world.simulate()
+    simulator.stage(
+        {"on": "dispatch", "do": "status", "status": 401, "first": 1},
+        {"on": "dispatch", "do": "status", "status": 504, "accept": True, "nth": [2]},
+        {"on": "cdn", "do": "status", "status": 404},
+    )
+    service = world.serve()
+    status, body = service.ask("POST", "/v1/generations", {"input": an_input()})
+    assert status == 502, body
+    unknown = service.create()["id"]
+    eventually(lambda: "image_not_stored" in service.process.err)
+
+    lines = [json.loads(line) for line in service.process.err.splitlines()]
+    [refused] = [line for line in lines if line["event"] == "dispatch_refused"]
+    assert (refused["level"], refused["id"] in body.decode()) == ("error", True)
+    assert [line["id"] for line in lines if line["event"] == "dispatch_unknown"] == [unknown]
+    assert {line["id"] for line in lines if line["event"] == "image_not_stored"} == {unknown}
+
+
+def an_input() -> JsonObject:
+    """The fields of a small image."""
+    return {"positivePrompt": "a lighthouse", "model": "runware:101@1", "width": 256, "height": 256}
 
 
 def test_killed_at_random_under_load_it_loses_nothing_and_pays_once(world: World) -> None:

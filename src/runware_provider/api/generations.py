@@ -1,6 +1,7 @@
 """Generations over HTTP."""
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
@@ -12,7 +13,7 @@ from runware_provider.api.events import generation_events
 from runware_provider.api.problems import documented, refused
 from runware_provider.context import Context
 from runware_provider.create import create_generation, get_generation, wait_for
-from runware_provider.errors import InvalidArgs, OutputNotFound
+from runware_provider.errors import InvalidArgs, OutputNotFound, ServiceStopping
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import (
     CreateArgs,
@@ -57,7 +58,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         match = _WAIT.search(prefer or "")
         if match is not None:
             limit = timedelta(seconds=min(MAX_WAIT, int(match[1])))
-            state = await wait_for(ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, limit)
+            with suppress(ServiceStopping):
+                state = await wait_for(ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, limit)
         return _state(state, 202, {"Location": f"/v1/generations/{state.id}"})
 
     @routes.get("", summary="The read model, newest first", responses={200: {"model": Page}, **documented(422, 503)})

@@ -151,7 +151,16 @@ class GenerationRuntime(Protocol):
         """What was asked for. Raises GenerationNotFound."""
 
     async def changed(self, generation_id: UUID, *, after: int) -> int:
-        """Wait until the committed version is greater than `after`; return it. Raises GenerationNotFound."""
+        """Wait until the committed version is greater than `after`; return it.
+
+        Raises GenerationNotFound, and ServiceStopping once `release` was called.
+        """
+
+    def release(self) -> None:
+        """Let nobody wait in `changed` any more: the first step of a stop."""
+
+    async def ready(self) -> None:
+        """Raises StateUnavailable when nothing can be committed now."""
 
     async def ids(self, *, flag: Flag | None = None, after: UUID | None = None, limit: int = 500) -> Sequence[UUID]:
         """Generations in order of id, those with `flag` when given."""

@@ -52,6 +52,8 @@ class GroupCommit(Generic[B]):
         self._queue: list[tuple[Callable[[B], Any], asyncio.Future[Any]]] = []
         self._wake = asyncio.Event()
         self._closed = False
+        self.failed = False
+        """Whether the last batch could not be committed, for the disk's or the file's sake."""
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._run(), name="group-commit")
 
@@ -103,8 +105,10 @@ class GroupCommit(Generic[B]):
                     replies.append(refusal)
             if self._store.write(batch):
                 await self._loop.run_in_executor(self._thread, self._store.commit)
+                self.failed = False
         except sqlite3.OperationalError as error:  # the disk or the file: it would be the same for each alone
             self._store.undo(batch)
+            self.failed = True
             replies = [Refused(unavailable(error)) for _ in jobs]
         except Exception as error:  # noqa: BLE001  whatever a job raises goes to the one who submitted it
             self._store.undo(batch)

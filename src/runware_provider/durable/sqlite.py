@@ -37,6 +37,7 @@ from runware_provider.durable.money import Money
 from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers, day_of
 from runware_provider.durable.sqlite_check import check_file
 from runware_provider.durable.sqlite_store import FLAGS, SqliteStore, to_ms, to_ms_after
+from runware_provider.durable.watchers import Watchers
 from runware_provider.errors import (
     GenerationNotFound,
     IdempotencyConflict,
@@ -83,7 +84,7 @@ class SqliteRuntime:
         self._clock = clock
         self._store = SqliteStore(path)
         self._registers = Registers()
-        self._watchers: dict[UUID, list[asyncio.Future[int]]] = {}
+        self._watchers = Watchers()
         self._handout = Handout(self)
         self._alarms = Alarms(lambda: to_ms(self._clock()), self._ring)
         self._worker: Worker | None = None
@@ -177,24 +178,23 @@ class SqliteRuntime:
 
     async def changed(self, generation_id: UUID, *, after: int) -> int:
         """See `GenerationRuntime.changed`."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        watchers = self._watchers.setdefault(generation_id, [])
-        watchers.append(future)
-        try:
+
+        async def read() -> int:
             version = _reading(lambda: self._store.read_version(generation_id))
             if version is None:
                 raise _not_found(generation_id)
-            while version <= after:
-                version = await future
-                future = asyncio.get_running_loop().create_future()
-                self._watchers.setdefault(generation_id, []).append(future)
             return version
-        finally:
-            remaining = self._watchers.get(generation_id, [])
-            if future in remaining:
-                remaining.remove(future)
-            if not remaining:
-                self._watchers.pop(generation_id, None)
+
+        return await self._watchers.wait(generation_id, after, read)
+
+    def release(self) -> None:
+        """See `GenerationRuntime.release`."""
+        self._watchers.release()
+
+    async def ready(self) -> None:
+        """See `GenerationRuntime.ready`. A commit of nothing that matters, when the last one failed."""
+        if self._commits.failed:
+            await self._commits.submit(lambda batch: batch.statements.append(self._store.touch))
 
     async def ids(self, *, flag: Flag | None = None, after: UUID | None = None, limit: int = 500) -> Sequence[UUID]:
         """See `GenerationRuntime.ids`."""
@@ -293,10 +293,7 @@ class SqliteRuntime:
         with suppress(StateUnavailable):
             await self._commits.submit(lambda batch: batch.statements.append(self._store.forgive))
         await self._commits.close()
-        for watchers in self._watchers.values():
-            for future in watchers:
-                if not future.done():
-                    future.set_exception(StateUnavailable("the runtime is closed"))
+        self._watchers.release()
         self._store.close()
 
     # What the hand-out needs
@@ -376,9 +373,7 @@ class SqliteRuntime:
                 self._ask(generation_id, ask)
         if self._watchers:
             for generation_id, write in batch.written.items():
-                for future in self._watchers.pop(generation_id, ()):
-                    if not future.done():
-                        future.set_result(write.version)
+                self._watchers.tell(generation_id, write.version)
 
     def _count(self, batch: Batch) -> None:
         """Keep what `stats` says true."""
