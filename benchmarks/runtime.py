@@ -1,6 +1,6 @@
-"""How many committed calls a second the embedded runtime gives.
+"""How many committed calls a second a runtime gives.
 
-    PYTHONPATH=src python -m benchmarks.runtime [--calls 60000] [--callers 64] [--results 4] [--lives 4000]
+    PYTHONPATH=src python -m benchmarks.runtime [--engine sqlite|postgres] [--calls 60000] [--callers 64] [--lives 4000]
 
 `webhook`: `record_webhook` of one new result each, every one answered only when it is durable, on generations that were
 used lately (`warm`) and on ones that must be read from the file (`cold`). `life`: create, dispatch, results, stores and
@@ -15,15 +15,20 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import uvloop
 
-from runware_provider.durable import TASK_KINDS, Assignment, Birth, Step
+from runware_provider.durable import TASK_KINDS, Assignment, Birth, GenerationRuntime, Step
+from runware_provider.durable.engines import migrate_state, open_runtime
+from runware_provider.durable.postgres import PostgresRuntime
+from runware_provider.durable.postgres_batch import Job
+from runware_provider.durable.postgres_pool import Connection
 from runware_provider.durable.sqlite import SqliteRuntime
 from runware_provider.generation import Generation
 from runware_provider.schedule import Policy
@@ -39,6 +44,7 @@ from runware_provider.types import (
     Stored,
     StoreOutput,
 )
+from tests.postgres import PostgresServer, postgres_server
 
 
 def a_birth(results: int) -> Birth:
@@ -67,16 +73,26 @@ def version(generation: Generation) -> int:
 
 
 class Commits:
-    """Counts them."""
+    """Counts the commits of state; on PostgreSQL not those by which the queue is looked at."""
 
-    def __init__(self, runtime: SqliteRuntime) -> None:
+    def __init__(self, runtime: GenerationRuntime) -> None:
         self.count = 0
-        self._commit = runtime._store.commit  # noqa: SLF001
-        runtime._store.commit = self  # type: ignore[method-assign]  # noqa: SLF001
+        if isinstance(runtime, SqliteRuntime):
+            commit = runtime._store.commit  # noqa: SLF001
 
-    def __call__(self) -> None:
-        self.count += 1
-        self._commit()
+            def counted() -> None:
+                self.count += 1
+                commit()
+
+            runtime._store.commit = counted  # type: ignore[method-assign]  # noqa: SLF001
+        elif isinstance(runtime, PostgresRuntime):
+            settle = runtime._commit  # noqa: SLF001
+
+            async def settled(connection: Connection, batch: Sequence[Job]) -> dict[Job, Any]:
+                self.count += 1
+                return await settle(connection, batch)
+
+            runtime._commit = settled  # type: ignore[method-assign]  # noqa: SLF001
 
 
 async def measured(
@@ -105,7 +121,7 @@ async def measured(
     return waits
 
 
-async def webhooks(runtime: SqliteRuntime, commits: Commits, args: argparse.Namespace) -> None:
+async def webhooks(runtime: GenerationRuntime, commits: Commits, args: argparse.Namespace) -> None:
     """Committed `record_webhook` calls."""
     births = [a_birth(args.results) for _ in range(args.calls // args.results)]
     await measured("create", commits, args.callers, (partial(runtime.create, birth) for birth in births))
@@ -124,7 +140,7 @@ async def webhooks(runtime: SqliteRuntime, commits: Commits, args: argparse.Name
 class Faithful:
     """A worker for whom everything works at once."""
 
-    def __init__(self, runtime: SqliteRuntime, results: int) -> None:
+    def __init__(self, runtime: GenerationRuntime, results: int) -> None:
         self._runtime = runtime
         self._results = results
         self.left: dict[UUID, asyncio.Event] = {}
@@ -160,7 +176,7 @@ class Faithful:
         """Nobody is asked."""
 
 
-async def lives(runtime: SqliteRuntime, commits: Commits, args: argparse.Namespace) -> None:
+async def lives(runtime: GenerationRuntime, commits: Commits, args: argparse.Namespace) -> None:
     """Whole lives, by tasks."""
     worker = Faithful(runtime, args.results)
 
@@ -175,19 +191,46 @@ async def lives(runtime: SqliteRuntime, commits: Commits, args: argparse.Namespa
     await measured("life", commits, args.callers, (life for _ in range(args.lives)))
 
 
-async def run(args: argparse.Namespace) -> None:
-    """Each on a file of its own."""
-    for measure in (webhooks, lives):
-        with tempfile.TemporaryDirectory(dir=args.folder or os.environ.get("TMPDIR")) as folder:
-            runtime = SqliteRuntime(Path(folder) / "state.db", Policy())
-            await measure(runtime, Commits(runtime), args)
+@asynccontextmanager
+async def a_runtime(args: argparse.Namespace, server: PostgresServer | None) -> AsyncIterator[GenerationRuntime]:
+    """An empty state of its own."""
+    with tempfile.TemporaryDirectory(dir=args.folder or os.environ.get("TMPDIR")) as folder:
+        if server is None:
+            url = f"sqlite:///{folder}/state.db"
+        else:
+            url = server.url(server.create_database())
+            await migrate_state(url)
+        runtime = await open_runtime(url, Policy(), lambda: datetime.now(UTC))
+        try:
+            yield runtime
+        finally:
             await runtime.stop()
+
+
+def transactions(server: PostgresServer) -> int:
+    """All that the server has committed for the last database, PgQueuer's among them."""
+    time.sleep(1.1)  # statistics come late
+    return int(
+        server.run("SELECT xact_commit FROM pg_stat_database WHERE datname ~ '^test' ORDER BY datid DESC LIMIT 1")
+    )
+
+
+async def run(args: argparse.Namespace) -> None:
+    """Each on a state of its own."""
+    with postgres_server(durable=True) if args.engine == "postgres" else nullcontext() as server:
+        for measure in (webhooks, lives):
+            async with a_runtime(args, server) as runtime:
+                before = transactions(server) if server else 0
+                await measure(runtime, Commits(runtime), args)
+            if server:
+                print(f"  all transactions of the server meanwhile: {transactions(server) - before:,}")
     print(f"RSS at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--calls", type=int, default=60_000)
     parser.add_argument("--callers", type=int, default=64)
     parser.add_argument("--results", type=int, default=4)

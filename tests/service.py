@@ -34,6 +34,9 @@ PATIENCE = 10.0
 
 KEY = "a-key-of-runware"
 
+AMBIENT: JsonObject = {}
+"""Settings of every service of a test, set by a fixture: where its state lies."""
+
 
 def an_input(**fields: Any) -> JsonObject:
     """A small request, as a client sends it."""
@@ -53,7 +56,7 @@ def some_settings(tmp_path: Path, **changes: Any) -> Settings:
         "runware_url": "http://127.0.0.1:9/v1",
         "image_hosts": ("127.0.0.1",),
     }
-    return Settings(**(given | changes))
+    return Settings(**(given | AMBIENT | changes))
 
 
 def some_options(**changes: Any) -> SimulatorOptions:

@@ -23,6 +23,7 @@ from runware_provider.errors import (
 )
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState
+from tests.conformance.builders import reads
 from tests.service import (
     JsonObject,
     RawRunware,
@@ -568,7 +569,7 @@ async def test_generate_notices_that_its_generation_was_deleted(tmp_path: Path) 
     """It does not wait for what nobody makes any more."""
     async with a_service(tmp_path, {"on": "task", "do": "stuck"}) as service:
         making = asyncio.create_task(generate(service.ctx, some_args()))
-        await eventually(lambda: service.ctx.runtime.stats().running == 1)
+        await eventually(lambda: reads(service.ctx.runtime, lambda stats: stats.running == 1))
         (generation_id,) = await all_ids(service.ctx)
         await until(service.ctx, generation_id, lambda state: state.dispatch == "accepted")
         await get_generation_stub(service.ctx, generation_id).tell("delete")

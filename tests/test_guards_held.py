@@ -22,7 +22,7 @@ from tests.builders import (
     state_of,
     stored,
 )
-from tests.conformance.builders import a_birth, accept, version
+from tests.conformance.builders import a_birth, accept, reads, version
 from tests.conformance.workers import Scribe, for_ever, slots
 from tests.durable.conftest import counted, opened
 from tests.projection.builders import NOON, a_state, an_image, rows
@@ -116,7 +116,7 @@ async def test_a_call_and_the_end_of_its_task_are_one_commit(tmp_path: Path) -> 
             await runtime.call(birth.id, accept, version, done=dispatch)
 
         assert commits.count == 1
-        assert not runtime.stats().tasks.get("Dispatch")
+        assert not (await runtime.stats()).tasks.get("Dispatch")
 
 
 async def test_an_image_that_is_stored_after_the_delete_does_not_stay(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ async def test_an_image_that_is_stored_after_the_delete_does_not_stay(tmp_path: 
         state = await service.create()
         await eventually(lambda: simulator.ledger.totals.cdn_hits == 1)
         await get_generation_stub(service.ctx, state.id).tell("delete")
-        assert service.ctx.runtime.stats().tasks["StoreOutput"] == 1
+        assert (await service.ctx.runtime.stats()).tasks["StoreOutput"] == 1
 
-        await eventually(lambda: not service.ctx.runtime.stats().tasks.get("StoreOutput"))
+        await eventually(lambda: reads(service.ctx.runtime, lambda stats: not stats.tasks.get("StoreOutput")))
 
         assert simulator.ledger.totals.cdn_bytes > 0
         await eventually(lambda: objects(tmp_path) == [])

@@ -27,6 +27,7 @@ from runware_provider import (
 )
 from runware_provider.errors import GenerationNotFound
 from runware_provider.stub import get_generation_stub
+from tests.conformance.builders import reads
 from tests.service import a_service, error_codes, eventually, images, objects, some_args, until
 
 
@@ -60,7 +61,7 @@ async def test_a_cancelled_caller_leaves_its_generation_going(tmp_path: Path) ->
     """It was committed; it is finished, and the caller's own retry finds it."""
     async with a_service(tmp_path, {"on": "dispatch", "do": "slow", "seconds": 0.3}) as service:
         caller = asyncio.create_task(create_generation(service.ctx, some_args(key="order")))
-        await eventually(lambda: service.ctx.runtime.stats().running == 1)
+        await eventually(lambda: reads(service.ctx.runtime, lambda stats: stats.running == 1))
         caller.cancel()
         [generation_id] = await service.ctx.runtime.ids()
         state = await service.settled(generation_id)
@@ -110,7 +111,7 @@ async def test_the_days_budget_is_held_before_it_is_spent(tmp_path: Path) -> Non
     """Reservations count, at the highest known price of the model or at five cents."""
     async with a_service(tmp_path, daily_budget=Decimal("0.12")) as service:
         await service.made(width=1024, height=1024)  # reserved at $0.05, then known to cost far less
-        spent = service.ctx.runtime.stats().spent_today_micros
+        spent = (await service.ctx.runtime.stats()).spent_today_micros
         assert 0 < spent < 50_000
         tries = await asyncio.gather(
             *(create_generation(service.ctx, some_args(numberResults=20, width=1024, height=1024)) for _ in range(40)),
@@ -119,7 +120,7 @@ async def test_the_days_budget_is_held_before_it_is_spent(tmp_path: Path) -> Non
 
         refused = [each for each in tries if isinstance(each, OverBudget)]
         assert refused
-        assert service.ctx.runtime.stats().spent_today_micros <= 120_000
+        assert (await service.ctx.runtime.stats()).spent_today_micros <= 120_000
         answer = await service.post(
             "/v1/generations", json={"input": some_args(numberResults=20, width=1024, height=1024).input}
         )
@@ -135,7 +136,7 @@ async def test_state_lets_go_after_retention_and_the_rest_stays(tmp_path: Path) 
 
         assert len(objects(tmp_path)) == 1
         assert len((await service.ctx.projection.list(ListArgs())).items) == 1
-        assert service.ctx.runtime.stats().running == 0
+        assert (await service.ctx.runtime.stats()).running == 0
 
 
 async def _gone(ctx: object, generation_id: object) -> bool:
@@ -170,7 +171,7 @@ async def test_a_projection_that_failed_is_kept_and_replayed(tmp_path: Path) -> 
             database.execute("ALTER TABLE artifacts RENAME COLUMN sha256 TO hash")
         state = await service.made()
         assert (state.status, state.error and state.error.code) == ("completed", "projection_failed")
-        assert service.ctx.runtime.stats().projection_failed == 1
+        assert (await service.ctx.runtime.stats()).projection_failed == 1
         with closing(sqlite3.connect(tmp_path / "data" / "projection.db")) as database:
             database.execute("ALTER TABLE artifacts RENAME COLUMN hash TO sha256")
 
@@ -179,7 +180,7 @@ async def test_a_projection_that_failed_is_kept_and_replayed(tmp_path: Path) -> 
 
         assert mended.projected_at is not None
         assert len((await service.ctx.projection.list(ListArgs())).items[0].artifacts) == 1
-        assert service.ctx.runtime.stats().projection_failed == 0
+        assert (await service.ctx.runtime.stats()).projection_failed == 0
 
 
 async def test_the_read_model_can_be_made_anew(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from runware_provider.reconcile import ReconcileArgs, reconcile
 from runware_provider.runware import inference_task
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import GenerationState
+from tests.conformance.builders import idle as no_task_is_left
 from tests.service import (
     Service,
     a_context,
@@ -52,7 +53,7 @@ def alter(tmp_path: Path, statement: str) -> None:
 
 async def idle(ctx: Context) -> None:
     """Wait until no task is waiting or being performed."""
-    await eventually(lambda: not sum(ctx.runtime.stats().tasks.values()))
+    await eventually(lambda: no_task_is_left(ctx.runtime))
 
 
 # The main job
@@ -369,7 +370,7 @@ async def test_a_projection_that_fails_is_kept_beside_the_images_and_mended_by_a
         assert (state.status, len(images(state))) == ("completed", 1)
         assert isinstance(state.error, ProjectionFailed)
         assert "negative_prompt" in state.error.message
-        assert service.ctx.runtime.stats().projection_failed == 1
+        assert (await service.ctx.runtime.stats()).projection_failed == 1
 
         alter(tmp_path, "ALTER TABLE generations ADD COLUMN negative_prompt TEXT")
         answer = await service.post(f"/v1/generations/{state.id}/replay")
@@ -378,7 +379,7 @@ async def test_a_projection_that_fails_is_kept_beside_the_images_and_mended_by_a
 
         assert (state.error, state.projected_at is not None) == (None, True)
         assert [row["status"] for row in rows(tmp_path, "generations")] == ["completed"]
-        assert service.ctx.runtime.stats().projection_failed == 0
+        assert (await service.ctx.runtime.stats()).projection_failed == 0
 
 
 async def test_a_replay_before_the_cause_is_mended_fails_again(tmp_path: Path) -> None:

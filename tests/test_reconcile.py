@@ -15,6 +15,7 @@ from runware_provider.errors import GenerationNotFound, RunwareRefused, RunwareU
 from runware_provider.reconcile import ReconcileArgs, Reconciled, ReplayArgs, reconcile, replay
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import GenerationState, Request
+from tests.conformance.builders import idle
 from tests.service import (
     RawRunware,
     a_context,
@@ -47,6 +48,7 @@ async def test_one_generation_can_be_asked_about_whatever_its_state(tmp_path: Pa
     async with a_service(tmp_path) as service:
         state = await service.made()
         await reconcile(service.ctx, ReconcileArgs(generation_id=state.id))
+        await service.settled(state.id)  # what it learnt is in the read model, too
 
         told = await reconcile(service.ctx, ReconcileArgs(generation_id=state.id))
 
@@ -259,6 +261,6 @@ async def test_a_deleted_generation_stays_deleted_through_a_replay(tmp_path: Pat
         await get_generation_stub(service.ctx, state.id).tell("delete")
 
         await replay(service.ctx, ReplayArgs(generation_id=state.id))
-        await eventually(lambda: not sum(service.ctx.runtime.stats().tasks.values()))
+        await eventually(lambda: idle(service.ctx.runtime))
 
         assert (await service.get("/v1/generations")).json["items"] == []

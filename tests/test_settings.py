@@ -54,6 +54,13 @@ CASES: list[tuple[str, str, Any]] = [
     ("state_url", "sqlite:////srv/state.db", "sqlite:////srv/state.db"),
     ("projection_url", "sqlite:////srv/projection.db", "sqlite:////srv/projection.db"),
     ("artifacts_url", "memory://", "memory://"),
+    ("s3_endpoint", "http://minio.example.com:9000/", "http://minio.example.com:9000"),
+    ("s3_region", "auto", "auto"),
+    ("s3_access_key_id", "a-key-id", "a-key-id"),
+    ("s3_secret_access_key", "a-secret", "a-secret"),
+    ("content_redirects", "true", True),
+    ("d1_token", "a-token", "a-token"),
+    ("d1_url", "http://127.0.0.1:8787/client/v4", "http://127.0.0.1:8787/client/v4"),
     ("runware_url", "http://127.0.0.1:8181/v1", "http://127.0.0.1:8181/v1"),
     ("image_hosts", "runware.ai, 127.0.0.1:8181 ,", ("runware.ai", "127.0.0.1:8181")),
     ("webhook_secret", "new,old", ("new", "old")),
@@ -159,6 +166,8 @@ def test_a_time_that_is_none_is_refused_by_name(given: str, monkeypatch: pytest.
         ("public_url", "https://images.example.com/?a=b"),
         ("public_url", "https://images.example.com/#here"),
         ("runware_url", "https://user@api.runware.ai/v1"),
+        ("s3_endpoint", "minio.example.com:9000"),
+        ("content_redirects", "perhaps"),
         ("runware_url", "http://127.0.0.1:99999/v1"),
     ],
 )
@@ -285,7 +294,8 @@ def test_no_error_shows_the_value(field: str, monkeypatch: pytest.MonkeyPatch, t
     bad: dict[str, str] = {
         "public_url": f"https://user:{SECRET}@images.example.com",
         "runware_url": f"https://user:{SECRET}@api.runware.ai/v1",
-        "state_url": f"postgresql://user:{SECRET}@db.example/state",
+        "state_url": f"mysql://user:{SECRET}@db.example/state",
+        "d1_url": f"https://user:{SECRET}@api.cloudflare.com",
     }
     set_all(monkeypatch, **{field: bad.get(field, SECRET)})
     if field in {
@@ -295,11 +305,27 @@ def test_no_error_shows_the_value(field: str, monkeypatch: pytest.MonkeyPatch, t
         "image_hosts",
         "webhook_secret",
         "client_tokens",
+        "s3_region",
+        "s3_access_key_id",
+        "s3_secret_access_key",
+        "d1_token",
     }:
         set_all(monkeypatch, concurrency="0")  # these take any text: something else is wrong
 
     message = refusal()
 
+    assert SECRET not in message
+
+
+@pytest.mark.parametrize("field", ["public_url", "runware_url"])
+@pytest.mark.parametrize("odd", [f"https://user:{SECRET}/x@host", f"https://{SECRET}℀.example", f"https://[{SECRET}"])
+def test_an_address_that_is_none_is_refused_unseen(odd: str, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own messages about addresses show parts of them."""
+    set_all(monkeypatch, **{field: odd})
+
+    message = refusal()
+
+    assert message.startswith(f"{variable(field)}: must be an http:// or https:// address")
     assert SECRET not in message
 
 
@@ -337,6 +363,50 @@ async def test_an_address_that_cannot_be_opened_is_refused_without_its_password(
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("artifacts_url", f"s3://user:{SECRET}@bucket/prefix"),
+        ("artifacts_url", f"s3://{SECRET}@bucket"),
+        ("artifacts_url", f"s3://user:a/{SECRET}@bucket"),
+        ("artifacts_url", f"gs://user:{SECRET}@bucket"),
+        ("artifacts_url", f"az://user:{SECRET}@container"),
+        ("artifacts_url", f"memory://user:{SECRET}@nowhere"),
+        ("artifacts_url", f"file://user:{SECRET}@localhost/images"),
+        ("projection_url", f"sqlite://user:{SECRET}@/srv/projection.db"),
+        ("projection_url", f"d1://{SECRET}@account/database"),
+        ("state_url", f"sqlite://user:{SECRET}@/srv/state.db"),
+    ],
+)
+async def test_a_user_in_an_address_that_has_no_use_for_one_is_refused(
+    field: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ignored in silence it would be looked for where it does not count, and be shown where addresses are shown."""
+    set_all(monkeypatch, **{field: value})
+    with pytest.raises(ConfigurationError) as caught:
+        async with Context.open(some_settings(tmp_path, **{field: value})):
+            pass  # pragma: no cover
+
+    for message in (refusal(), str(caught.value)):
+        assert message.startswith(f"{variable(field)}: must not carry a user name or a password; ")
+        assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("artifacts_url", "s3://bucket/team@example.com"),
+        ("artifacts_url", "file:///srv/a@b/images"),
+        ("projection_url", f"postgresql://user:{SECRET}@db.example/projection"),
+        ("projection_url", "sqlite:////srv/a@b/projection.db"),
+        ("state_url", "sqlite:////srv/a@b/state.db"),
+    ],
+)
+def test_a_sign_that_is_no_user_is_no_offence(field: str, value: str) -> None:
+    """A folder may have it in its name, and PostgreSQL has users."""
+    check_settings(Settings(**{field: value}))  # type: ignore[arg-type]  # all three are text
+
+
 def test_delivery_by_webhook_needs_a_public_url(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runware must be told where to deliver."""
     set_all(monkeypatch, delivery="webhook")
@@ -369,9 +439,9 @@ def test_a_public_url_may_have_a_path_but_no_slash_at_its_end() -> None:
     assert Settings(public_url="https://example.com/images/").public_url == "https://example.com/images"
 
 
-@pytest.mark.parametrize("url", ["postgresql://db/state", "sqlite://state.db", "memory://", "/srv/state.db"])
+@pytest.mark.parametrize("url", ["mysql://db/state", "sqlite://state.db", "memory://", "/srv/state.db"])
 def test_a_state_store_of_another_kind_is_refused(url: str) -> None:
-    """This release knows one; the others must not look as if they worked."""
+    """This release knows two; the others must not look as if they worked."""
     with pytest.raises(ConfigurationError, match="RUNWARE_PROVIDER_STATE_URL"):
         check_settings(Settings(state_url=url))
 

@@ -188,7 +188,7 @@ async def test_without_its_own_token_nothing_is_taken(service: Service) -> None:
         assert answer.status == 401, name
         assert answer.headers["cache-control"] == "no-store"
     assert await service.ctx.runtime.get_state(state.id) == state
-    assert service.ctx.runtime.stats().unclaimed == 0
+    assert (await service.ctx.runtime.stats()).unclaimed == 0
 
 
 async def test_a_forged_delivery_is_refused_without_a_look_at_its_body(service: Service) -> None:
@@ -294,7 +294,7 @@ async def test_a_sender_that_leaves_in_the_middle_leaves_nothing(service: Servic
     answer = await service.deliver(state.id, {"data": [an_item(state)]})
 
     assert answer.status == 200
-    assert service.ctx.runtime.stats().unclaimed == 0
+    assert (await service.ctx.runtime.stats()).unclaimed == 0
     after = await service.ctx.runtime.get_state(state.id)
     assert error_codes(after) == []
     assert delivered(after) == [IMAGE]
@@ -395,11 +395,11 @@ async def test_no_body_changes_the_answer_or_is_lost(service: Service) -> None:
     """Whatever comes with a valid token is answered 200 and can be found again: as an output, or as unclaimed."""
     for body in HOSTILE:
         state = await born(service.ctx)
-        unclaimed = service.ctx.runtime.stats().unclaimed
+        unclaimed = (await service.ctx.runtime.stats()).unclaimed
         answer = await service.deliver(state.id, body)
         assert answer.status == 200, body[:60]
         after = await service.ctx.runtime.get_state(state.id)
-        kept = after.outputs or delivered(after) or service.ctx.runtime.stats().unclaimed > unclaimed
+        kept = after.outputs or delivered(after) or (await service.ctx.runtime.stats()).unclaimed > unclaimed
         assert kept or body == b"[]", body[:60]
         assert (await service.get(f"/v1/generations/{state.id}")).status == 200, body[:60]
 
@@ -505,7 +505,7 @@ async def test_a_delivery_for_a_deleted_generation_is_dropped(service: Service) 
 
     assert answer.status == 200
     assert before == await service.ctx.runtime.get_state(state.id)
-    assert service.ctx.runtime.stats().unclaimed == 0
+    assert (await service.ctx.runtime.stats()).unclaimed == 0
 
 
 # In somebody else's application

@@ -94,14 +94,15 @@ def http() -> str:
         "",
         "`/openapi.json` has the shapes; `/docs` shows them in a browser, with a script that it loads from a CDN. Errors are `application/problem+json` and name the field.",
         "With `RUNWARE_PROVIDER_CLIENT_TOKENS` set, send `Authorization: Bearer TOKEN`; without, the service answers on",
-        "loopback only: 401 and 403 say so on every route, 431 that a head is too large.",
+        "loopback only: 401 and 403 say so on every route of `/v1`, 413 and 431 that a body or a head is too large.",
         "",
         "| route | what | answers |",
         "| --- | --- | --- |",
     ]
     for path, methods in schema["paths"].items():
         for method, route in methods.items():
-            answers = ", ".join(sorted(route["responses"].keys() - {str(status) for status in GUARDED}))
+            hidden = {str(status) for status in GUARDED} if path.startswith("/v1/") else set()
+            answers = ", ".join(sorted(route["responses"].keys() - hidden))
             lines.append(f"| `{method.upper()} {path}` | {route['summary']} | {answers} |")
     return "\n".join(lines) + "\n"
 

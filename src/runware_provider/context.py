@@ -5,22 +5,23 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
-from runware_provider.artifacts import Artifacts
+from runware_provider.artifacts import Artifacts, BucketAccess
 from runware_provider.clock import SteadyClock
 from runware_provider.durable import Clock, GenerationRuntime, TaskKind
+from runware_provider.durable.engines import open_runtime
 from runware_provider.durable.owner import Owner
-from runware_provider.durable.sqlite import SqliteRuntime
 from runware_provider.errors import ConfigurationError
+from runware_provider.metrics import Metrics
 from runware_provider.processing import Processing
-from runware_provider.projection import Projection, ProjectionWriter
+from runware_provider.projection import D1Access, Projection, ProjectionWriter
 from runware_provider.runware import RunwareClient
 from runware_provider.schedule import Policy
 from runware_provider.settings import Settings, check_settings, load_settings
 from runware_provider.tally import Tally
 from runware_provider.tokens import WebhookTokens
+from runware_provider.tracing import use_global
 
 DISPATCHES = 32
 PROJECTIONS = 256
@@ -43,6 +44,7 @@ class Context:
     owner: Owner
     runware_client: RunwareClient | None
     tally: Tally
+    metrics: Metrics
 
     @property
     def runware(self) -> RunwareClient:
@@ -78,7 +80,7 @@ class Context:
         clock = clock or SteadyClock()
         check_settings(settings)
         async with AsyncExitStack() as stack:
-            owner = await asyncio.to_thread(Owner.acquire, settings.data_dir, wait=takeover_wait)
+            owner = await asyncio.to_thread(_own, settings, takeover_wait)
             stack.callback(owner.release)
             policy = Policy(
                 delivery=settings.delivery_mode,
@@ -86,15 +88,27 @@ class Context:
                 store_patience=settings.store_patience,
                 retention=settings.retention,
             )
+            runtime = await open_runtime(settings.state_address, policy, clock)
+            stack.push_async_callback(runtime.stop, grace=0.0)  # when what follows cannot be opened
             artifacts = await Artifacts.open(
                 settings.artifacts_address,
-                data_dir=settings.data_dir.absolute(),
+                data_dir=owner.data_dir.absolute(),
                 image_hosts=settings.image_hosts,
                 max_image_bytes=settings.max_image_bytes,
+                bucket_access=BucketAccess(
+                    settings.s3_endpoint,
+                    settings.s3_region,
+                    settings.s3_access_key_id,
+                    settings.s3_secret_access_key,
+                ),
                 concurrency=settings.concurrency,
             )
             stack.push_async_callback(artifacts.aclose)
-            projection = await Projection.open(settings.projection_address, migrate=settings.projection_url is None)
+            projection = await Projection.open(
+                settings.projection_address,
+                migrate=settings.projection_url is None and not settings.many_nodes,
+                d1=d1_access(settings),
+            )
             stack.push_async_callback(projection.aclose)
             writer = ProjectionWriter(projection)
             stack.push_async_callback(writer.aclose)
@@ -102,7 +116,6 @@ class Context:
             if settings.runware_api_key is not None:
                 client = RunwareClient(settings.runware_url, settings.runware_api_key.get_secret_value(), clock)
                 stack.push_async_callback(client.close)
-            runtime: GenerationRuntime = SqliteRuntime(_sqlite_path(settings), policy, clock)
             worker: Processing | None = None
 
             async def stop() -> None:
@@ -113,11 +126,21 @@ class Context:
 
             stack.push_async_callback(stop)
             tokens = WebhookTokens(await _webhook_secrets(settings, runtime))
-            context = cls(settings, clock, runtime, artifacts, projection, writer, tokens, owner, client, Tally(clock))
+            tally, metrics = Tally(clock), Metrics()
+            context = cls(
+                settings, clock, runtime, artifacts, projection, writer, tokens, owner, client, tally, metrics
+            )
+            use_global()
             if work:
                 worker = Processing(context, context.webhook_url)
                 runtime.start(worker, slots=_slots(settings, may_dispatch=client is not None))
             yield context
+
+
+def d1_access(settings: Settings) -> D1Access:
+    """What a read model at `d1://` needs."""
+    token = settings.d1_token
+    return D1Access(token.get_secret_value() if token else None, settings.d1_url)
 
 
 def _slots(settings: Settings, *, may_dispatch: bool) -> Mapping[TaskKind, int]:
@@ -129,8 +152,9 @@ def _slots(settings: Settings, *, may_dispatch: bool) -> Mapping[TaskKind, int]:
     }
 
 
-def _sqlite_path(settings: Settings) -> Path:
-    return Path(settings.state_address.removeprefix("sqlite:///"))
+def _own(settings: Settings, wait: float) -> Owner:
+    """The folder that is this process's alone."""
+    return Owner.acquire_node(settings.data_dir) if settings.many_nodes else Owner.acquire(settings.data_dir, wait=wait)
 
 
 async def _webhook_secrets(settings: Settings, runtime: GenerationRuntime) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from json import dumps
+from time import time_ns
 from uuid import UUID, uuid4
 
 from uuid_utils.compat import uuid7
@@ -14,6 +15,7 @@ from runware_provider.context import Context
 from runware_provider.durable import Birth
 from runware_provider.errors import GenerationNotFound, IdempotencyConflict, RunwareProviderError, ServiceStopping
 from runware_provider.schemas import check_create
+from runware_provider.tracing import span
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, Request, SuccessOutput
 
 DISPATCH_WAIT = timedelta(seconds=5)
@@ -58,7 +60,7 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
     if args.idempotency_key is not None:
         digest = sha256(dumps([args.input, args.metadata], sort_keys=True).encode()).hexdigest()
         idempotency = (args.idempotency_key, digest)
-    now, budget = ctx.clock(), ctx.settings.daily_budget
+    now, budget, began = ctx.clock(), ctx.settings.daily_budget, time_ns()
     created = await ctx.runtime.create(
         Birth(
             id=UUID(int=uuid7().int),
@@ -73,15 +75,23 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
             daily_budget_micros=None if budget is None else int(budget * 1_000_000),
         )
     )
+    if created.created:
+        ctx.metrics.created()
+    with span("create", created.id, began=began, first=created.created, linked=True, expected=expected) as noted:
+        state = await _dispatched(ctx, created.id)
+        noted.note(dispatch=state.dispatch)
+        return state
+
+
+async def _dispatched(ctx: Context, generation_id: UUID) -> GenerationState:
+    """Its state once Runware has answered the dispatch, or after `DISPATCH_WAIT`."""
+    args = GenerationArgs(generation_id=generation_id)
     try:
         return await wait_for(
-            ctx,
-            GenerationArgs(generation_id=created.id),
-            lambda state: state.dispatch in {"accepted", "unknown", "refused"},
-            DISPATCH_WAIT,
+            ctx, args, lambda state: state.dispatch in {"accepted", "unknown", "refused"}, DISPATCH_WAIT
         )
     except ServiceStopping:  # it is kept, and goes on at the next start
-        return await get_generation(ctx, GenerationArgs(generation_id=created.id))
+        return await get_generation(ctx, args)
     except GenerationNotFound:
         raise IdempotencyConflict(
             "the generation that this Idempotency-Key made was deleted; send a new key for a new request"

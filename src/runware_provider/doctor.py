@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from runware_provider.artifacts import StoreUnavailable
 from runware_provider.clock import SteadyClock
 from runware_provider.context import Context
-from runware_provider.errors import RunwareProviderError, RunwareRefused
+from runware_provider.errors import RunwareProviderError, RunwareRefused, StateUnavailable
 from runware_provider.model_search import SearchModelsArgs, search_models
 from runware_provider.types import ListArgs
 
@@ -61,6 +61,7 @@ async def doctor(ctx: Context, args: DoctorArgs) -> Diagnosis:
         ("public address", _public_address),
         ("bucket", _bucket),
         ("database", _database),
+        ("state store", _state_store),
         ("clock", _clock),
         ("unclaimed", _unclaimed),
         ("parked", _parked),
@@ -140,6 +141,19 @@ async def _database(ctx: Context) -> Check:
     return _ok("database", "it answers")
 
 
+async def _state_store(ctx: Context) -> Check:
+    name = "state store"
+    try:
+        await ctx.runtime.ready()
+        advice = await ctx.runtime.advice()
+    except StateUnavailable as error:
+        remedy = "mend it: while it is away, webhooks are answered 503 and nothing is accepted"
+        return Check(name=name, status="fail", detail=str(error), remedy=remedy)
+    if advice:
+        return Check(name=name, status="warn", detail=advice[0], remedy="; ".join(advice[1:]) or "see the detail")
+    return _ok(name, "it can commit")
+
+
 async def _clock(ctx: Context) -> Check:
     if isinstance(ctx.clock, SteadyClock) and abs(ctx.clock.moved()) > SKEW:
         detail = (
@@ -156,7 +170,7 @@ async def _clock(ctx: Context) -> Check:
 
 
 async def _unclaimed(ctx: Context) -> Check:
-    count = ctx.runtime.stats().unclaimed
+    count = (await ctx.runtime.stats()).unclaimed
     if count:
         remedy = "`runware-provider reconcile --unclaimed` gives them again; `unclaimed` in state.db holds the bodies"
         return Check(name="unclaimed", status="warn", detail=f"{count} deliveries belong to nothing", remedy=remedy)
@@ -166,14 +180,16 @@ async def _unclaimed(ctx: Context) -> Check:
 async def _parked(ctx: Context) -> Check:
     parked = await ctx.runtime.parked(limit=1)
     if parked:
-        detail = f"{ctx.runtime.stats().parked} tasks, the oldest: {parked[0].task} of {parked[0].generation_id}"
+        detail = (
+            f"{(await ctx.runtime.stats()).parked} tasks, the oldest: {parked[0].task} of {parked[0].generation_id}"
+        )
         remedy = f"read its reason ({parked[0].error[:120]}), then `runware-provider retry {parked[0].generation_id}`"
         return Check(name="parked", status="warn", detail=detail, remedy=remedy)
     return _ok("parked", "no task was given up")
 
 
 async def _projections(ctx: Context) -> Check:
-    count = ctx.runtime.stats().projection_failed
+    count = (await ctx.runtime.stats()).projection_failed
     if count:
         remedy = "mend the database, then `runware-provider replay --all-failed`"
         return Check(name="projections", status="warn", detail=f"{count} are missing in the database", remedy=remedy)

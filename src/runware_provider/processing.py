@@ -6,27 +6,35 @@ Any of it may run twice, or die at any point: each ends in one call that commits
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter, time_ns
 from typing import Protocol, assert_never
 from uuid import UUID
 
 from runware_provider.artifacts import Artifacts, NotKept, StoreUnavailable
-from runware_provider.durable import Assignment, Clock, GenerationRuntime, TryLater
+from runware_provider.durable import Assignment, Clock, GenerationRuntime, TaskKind, TryLater
 from runware_provider.errors import (
     ApiRejected,
     ConfigurationError,
+    ContentRejected,
     DispatchError,
+    FetchFailed,
     GenerationNotFound,
     HttpError,
     NetworkError,
+    OutputError,
     RunwareRefused,
     RunwareUnavailable,
     StateUnavailable,
+    StorageFailed,
 )
 from runware_provider.logs import get_logger
+from runware_provider.metrics import Metrics, Outcome
 from runware_provider.projection import ProjectionWriter
 from runware_provider.runware import ASK_BATCH, RunwareClient, inference_task
-from runware_provider.stub import GenerationStub
+from runware_provider.stub import GenerationStub, Superseded, ToStore
+from runware_provider.tracing import Span, span
 from runware_provider.types import (
+    Accepted,
     Answer,
     Ask,
     Dispatch,
@@ -36,6 +44,7 @@ from runware_provider.types import (
     Purge,
     Refused,
     StoreOutput,
+    Task,
     Unknown,
 )
 
@@ -47,6 +56,9 @@ MAX_QUESTIONS = 20_000
 ASKING_AT_ONCE = 4
 GATHERING = 0.02
 """Seconds that questions gather before a body goes out with them."""
+
+
+_WELL: frozenset[Outcome] = frozenset({"accepted", "stored", "projected", "purged", "nothing_to_do"})
 
 
 class Ports(Protocol):
@@ -62,6 +74,8 @@ class Ports(Protocol):
     def runware_client(self) -> RunwareClient | None: ...
     @property
     def clock(self) -> Clock: ...
+    @property
+    def metrics(self) -> Metrics: ...
 
 
 class Processing:
@@ -74,21 +88,41 @@ class Processing:
 
     async def perform(self, assignment: Assignment) -> None:
         """See `Worker.perform`."""
+        began = perf_counter()
+        kind, name = _names(assignment.task)
+        outcome: Outcome = "raised"
+        try:
+            with span(name, assignment.generation_id, starts=assignment.attempts) as noted:
+                outcome = await self._perform(assignment, noted)
+                noted.note(outcome=outcome)
+                if outcome not in _WELL:
+                    noted.failed(outcome)
+        except (StateUnavailable, TryLater, asyncio.CancelledError):
+            outcome = "waits"
+            raise
+        finally:
+            self._ports.metrics.task(kind, outcome, perf_counter() - began)
+
+    async def _perform(self, assignment: Assignment, noted: Span) -> Outcome:
+        """Do it, end it, and say what came of it."""
         stub = GenerationStub(self._ports.runtime, assignment.generation_id, self._ports.clock)
         try:
             match assignment.task:
                 case Dispatch(attempt=attempt):
-                    await self._dispatch(stub, attempt, assignment)
+                    noted.note(attempt=attempt)
+                    return await self._dispatch(stub, attempt, assignment)
                 case StoreOutput(output_id=output_id):
-                    await self._store(stub, output_id, assignment)
+                    noted.note(output_id=str(output_id))
+                    return await self._store(stub, output_id, assignment, noted)
                 case Project():
-                    await self._project(stub, assignment)
+                    return await self._project(stub, assignment)
                 case Purge():
-                    await self._purge(stub, assignment)
+                    return await self._purge(stub, assignment)
                 case _:
                     assert_never(assignment.task)
         except GenerationNotFound:
             await self._ports.runtime.finish(assignment)
+            return "nothing_to_do"
 
     def ask(self, generation_id: UUID, ask: Ask) -> None:
         """See `Worker.ask`."""
@@ -99,7 +133,7 @@ class Processing:
         """Ask nothing more."""
         await self._asker.close()
 
-    async def _dispatch(self, stub: GenerationStub, attempt: int, assignment: Assignment) -> None:
+    async def _dispatch(self, stub: GenerationStub, attempt: int, assignment: Assignment) -> Outcome:
         client = self._ports.runware_client
         if client is None:
             raise ConfigurationError("RUNWARE_API_KEY is not set")
@@ -107,11 +141,12 @@ class Processing:
         state, request = await stub.get_state(), await stub.get_request()
         if not await stub.record_dispatching(attempt):
             await self._ports.runtime.finish(assignment)
-            return
+            return "nothing_to_do"
         task = inference_task(request.input, state.task_uuid, self._webhook_url(stub.id))
         outcome = await client.dispatch(task, attempt)
         _log_outcome(stub.id, outcome)
         await self._keep_outcome(stub, attempt, outcome, assignment)
+        return _name(outcome)
 
     async def _keep_outcome(
         self, stub: GenerationStub, attempt: int, outcome: DispatchOutcome, assignment: Assignment
@@ -124,42 +159,101 @@ class Processing:
                 await asyncio.sleep(pause)
         return await stub.record_dispatch(attempt, outcome, done=assignment)
 
-    async def _store(self, stub: GenerationStub, output_id: UUID, assignment: Assignment) -> None:
+    async def _store(self, stub: GenerationStub, output_id: UUID, assignment: Assignment, noted: Span) -> Outcome:
         wanted = await stub.to_store(output_id)
-        if wanted.url is None:
-            await self._ports.runtime.finish(assignment)
-            return
         artifacts = self._ports.artifacts
+        if wanted.url is None:
+            await self._sweep(stub.id, output_id, wanted)
+            await self._ports.runtime.finish(assignment)
+            return "nothing_to_do"
+        noted.note(attempt=wanted.attempt)
         try:
             stored = await artifacts.keep(stub.id, output_id, wanted.url, attempt=wanted.attempt)
         except NotKept as failure:
             log.warning("image_not_stored", id=str(stub.id), output=str(output_id), reason=str(failure)[:300])
             not_stored = NotStored(output_id, wanted.url, failure.error, failure.retry_after)
             await stub.confirm_outputs([not_stored], done=assignment)
-            return
+            return _why(failure.error)
+        noted.note(size_bytes=stored.size_bytes)
         try:
-            kept = await stub.confirm_outputs([stored], done=assignment)
-        except GenerationNotFound:
-            await artifacts.delete(stored.key)
-            raise
-        if stored.key not in kept:  # another confirmed first with other bytes, or the generation was deleted meanwhile
-            await artifacts.delete(stored.key)
+            await stub.confirm_outputs([stored], done=assignment)
+        except (GenerationNotFound, Superseded):
+            # The task ends only when the object is gone: who dies in between leaves it to the next one.
+            await self._remove(stored.key)
+            await self._ports.runtime.finish(assignment)
+            return "nothing_to_do"
+        self._ports.metrics.stored(stored.size_bytes)
+        return "stored"
 
-    async def _purge(self, stub: GenerationStub, assignment: Assignment) -> None:
+    async def _remove(self, key: str) -> None:
+        try:
+            await self._ports.artifacts.delete(key)
+        except StoreUnavailable as error:
+            raise TryLater(str(error)) from error
+
+    async def _sweep(self, generation_id: UUID, output_id: UUID, wanted: ToStore) -> None:
+        """Remove what somebody put who died before he could confirm it."""
+        # A generation that is deleted and not purged yet has its purge before it, which removes everything.
+        try:
+            if wanted.purged:
+                await self._ports.artifacts.purge(generation_id)
+            elif wanted.kept is not None:
+                await self._ports.artifacts.sweep(generation_id, output_id, wanted.kept)
+        except StoreUnavailable as error:
+            raise TryLater(str(error)) from error
+
+    async def _purge(self, stub: GenerationStub, assignment: Assignment) -> Outcome:
         try:
             await self._ports.artifacts.purge(stub.id)
         except StoreUnavailable as error:  # what was deleted must go, however long the store is away
             raise TryLater(str(error)) from error
         await stub.record_purge(done=assignment)
+        return "purged"
 
-    async def _project(self, stub: GenerationStub, assignment: Assignment) -> None:
+    async def _project(self, stub: GenerationStub, assignment: Assignment) -> Outcome:
         state = await stub.get_state()
         error = await self._ports.projection_writer.project(state)
         if error is None:
             await stub.record_projection(state.version, done=assignment)
-        else:
-            log.error("projection_failed", id=str(stub.id), reason=error.message[:300])
-            await stub.set_error(error, state.version, done=assignment)
+            return "projected"
+        log.error("projection_failed", id=str(stub.id), reason=error.message[:300])
+        await stub.set_error(error, state.version, done=assignment)
+        return "projection_failed"
+
+
+def _names(task: Task) -> tuple[TaskKind, str]:
+    """A task's kind, and what its span is called."""
+    match task:
+        case Dispatch():
+            return "Dispatch", "dispatch"
+        case StoreOutput():
+            return "StoreOutput", "store_output"
+        case Project():
+            return "Project", "project"
+        case Purge():
+            return "Purge", "purge"
+        case _:
+            assert_never(task)
+
+
+def _name(outcome: DispatchOutcome) -> Outcome:
+    match outcome:
+        case Accepted():
+            return "accepted"
+        case Refused(retryable=retryable):
+            return "refused_for_now" if retryable else "refused"
+        case Unknown():
+            return "unknown"
+        case _:
+            assert_never(outcome)
+
+
+def _why(error: OutputError) -> Outcome:
+    match error:
+        case FetchFailed() | ContentRejected() | StorageFailed():
+            return error.code
+        case _:  # of deliveries, never of images
+            return "raised"
 
 
 def _log_outcome(generation_id: UUID, outcome: DispatchOutcome) -> None:
@@ -236,24 +330,31 @@ class Asker:
             body.add_done_callback(self._bodies.discard)
 
     async def _ask(self, batch: list[_Question]) -> None:
+        began = time_ns()
         try:
             client = self._ports.runware_client
             answers = await client.ask([question.ask for question in batch]) if client else {}
-            told = [
-                (each.generation_id, answers[each.ask.task_uuid]) for each in batch if each.ask.task_uuid in answers
-            ]
-            outcomes = await asyncio.gather(*(self._record(*each) for each in told), return_exceptions=True)
-            for outcome in outcomes:
+            told = [(each, answers.get(each.ask.task_uuid)) for each in batch]
+            outcomes = await asyncio.gather(*(self._record(*each, began) for each in told), return_exceptions=True)
+            for question, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Exception):
-                    log.warning("answer_not_recorded", reason=str(outcome)[:300])
+                    log.warning("answer_not_recorded", id=str(question.generation_id), reason=str(outcome)[:300])
         except (RunwareUnavailable, RunwareRefused) as error:
-            log.warning("runware_not_answering", ids=len(batch), reason=str(error)[:300])
+            log.warning("runware_not_answering", generations=len(batch), reason=str(error)[:300])
+            for question in batch:
+                with span("ask", question.generation_id, began=began, details=question.ask.details) as noted:
+                    noted.failed(type(error).__name__)
         finally:
             self._under_way.difference_update(question.generation_id for question in batch)
             self._slots.release()
 
-    async def _record(self, generation_id: UUID, answer: Answer) -> None:
-        try:
-            await GenerationStub(self._ports.runtime, generation_id, self._ports.clock).record_response(answer)
-        except GenerationNotFound:
-            return
+    async def _record(self, question: _Question, answer: Answer | None, began: int) -> None:
+        with span("ask", question.generation_id, began=began, details=question.ask.details) as noted:
+            noted.note(answered=answer is not None)
+            if answer is None:
+                return
+            stub = GenerationStub(self._ports.runtime, question.generation_id, self._ports.clock)
+            try:
+                await stub.record_response(answer)
+            except GenerationNotFound:
+                return

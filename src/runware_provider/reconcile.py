@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from runware_provider.context import Context
 from runware_provider.durable import Flag
@@ -32,7 +32,7 @@ class ReconcileArgs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     generation_id: UUID | None = None
-    unclaimed: bool = False
+    unclaimed: StrictBool = False
 
 
 class Reconciled(BaseModel):
@@ -53,8 +53,8 @@ class ReplayArgs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     generation_id: UUID | None = None
-    all_failed: bool = False
-    everything: bool = False
+    all_failed: StrictBool = False
+    everything: StrictBool = False
 
 
 async def reconcile(ctx: Context, args: ReconcileArgs) -> Reconciled:
@@ -92,7 +92,7 @@ async def reconcile(ctx: Context, args: ReconcileArgs) -> Reconciled:
         answered=answered,
         changed=changed,
         claimed=claimed,
-        still_unclaimed=ctx.runtime.stats().unclaimed,
+        still_unclaimed=(await ctx.runtime.stats()).unclaimed,
     )
 
 
@@ -131,7 +131,7 @@ async def _claim(ctx: Context) -> int:
             except GenerationNotFound:
                 continue
             except Exception:  # it may be unclaimed because it did this before; the others must not suffer
-                log.exception("still_unclaimed", number=delivery.number)
+                log.exception("still_unclaimed", id=str(delivery.generation_id), number=delivery.number)
                 continue
             claimed.append(delivery.number)
         await ctx.runtime.forget_unclaimed(claimed)

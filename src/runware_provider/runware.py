@@ -151,7 +151,7 @@ class RunwareClient:
         elif silent and errors and all(_KNOWS_NOTHING.search(str(error.get("code"))) for error in errors):
             answered[silent[0]] = Delivery()
         elif silent:
-            log.warning("runware_does_not_say", task_type=task_type, status=status)
+            log.warning("runware_does_not_say", task_type=task_type, status=status, task_uuid=str(silent[0]))
             refused += silent
             if len(refused) >= REFUSALS:  # it is not about one of them: the alarms ask again
                 raise RunwareUnavailable(f"Runware answers questions with HTTP {status}")

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runware_provider.api import create_app, guarded
+from runware_provider.api import create_app, guarded, health_app
 from runware_provider.context import Context
 from runware_provider.errors import ConfigurationError
 
@@ -28,6 +29,9 @@ SOCKET_PATH_LIMIT = 100
 
 HEAD_WAIT = 10.0
 """Seconds from the connection to the end of its first request's headers."""
+
+STOP_LIMIT = 9.5
+"""Seconds from the signal to the end of the process."""
 
 SHUTDOWN_WAIT = 2
 """Seconds that open connections get at a stop."""
@@ -75,14 +79,17 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(ctx: Context, listener: socket.socket | None) -> AsyncIterator[ASGIApp]:
-    """Serve `ctx` on `listener`, behind its guard, and on the owner's socket, until the block ends."""
+async def serving(ctx: Context, listener: socket.socket | None, *, health_only: bool = False) -> AsyncIterator[ASGIApp]:
+    """Serve `ctx` on `listener`, behind its guard, and on the owner's socket, until the block ends.
+
+    `health_only`: on `listener` only health and metrics. Gives the application that is served on the socket.
+    """
     app = create_app(ctx)
     servers: list[tuple[_Server, socket.socket]] = []
-    with _owners_socket(ctx.settings.data_dir) as (path, local):
+    with _owners_socket(ctx.owner.data_dir) as (path, local):
         servers.append((_server(guarded(ctx, app, trusted=True)), local))
         if listener is not None:
-            servers.append((_server(guarded(ctx, app)), listener))
+            servers.append((_server(guarded(ctx, health_app(ctx) if health_only else app)), listener))
         # Not a task group: what the block raises must come out as it is.
         running = [asyncio.create_task(server.serve(sockets=[each])) for server, each in servers]
         try:
@@ -105,6 +112,16 @@ async def until_stopped() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: os._exit(130) if stopped.is_set() else stopped.set())
     await stopped.wait()
+
+
+def end_within(seconds: float) -> None:
+    """End this process after `seconds`, whatever still holds it up: a request to a bucket that stalls, in a thread.
+
+    What is committed is all there is, so that ending like this loses nothing.
+    """
+    timer = threading.Timer(seconds, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def tune() -> None:

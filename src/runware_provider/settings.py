@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -60,6 +60,8 @@ SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)]
 
 SECOND = timedelta(seconds=1)
 
+_POSTGRES = ("postgresql://", "postgres://")
+
 
 class Settings(BaseModel):
     """What an operator can set. `docs/reference/settings.md` is made from this class."""
@@ -77,9 +79,39 @@ class Settings(BaseModel):
         None, description="How results come: webhook (the default with PUBLIC_URL) or poll (the default without)."
     )
     data_dir: Path = Field(Path("runware-data"), description="Where the embedded default keeps everything.")
-    state_url: str | None = Field(None, description="State store; default sqlite:// inside DATA_DIR.")
-    projection_url: str | None = Field(None, description="Read model; default sqlite:// inside DATA_DIR.")
-    artifacts_url: str | None = Field(None, description="Object store: file://, memory://; default inside DATA_DIR.")
+    state_url: str | None = Field(
+        None,
+        description="State store: sqlite:///PATH, for one process, or postgresql://USER:PASSWORD@HOST/DATABASE, for "
+        "any number; default sqlite:// inside DATA_DIR.",
+    )
+    projection_url: str | None = Field(
+        None,
+        description="Read model: sqlite:///PATH, postgresql://USER:PASSWORD@HOST/DATABASE or d1://ACCOUNT/DATABASE; "
+        "default beside the state.",
+    )
+    artifacts_url: str | None = Field(
+        None,
+        description="Object store: file:///path, s3://bucket/prefix, r2://account/bucket/prefix, gs://bucket/prefix, "
+        "az://container/prefix, memory://; default inside DATA_DIR.",
+    )
+    s3_endpoint: str | None = Field(
+        None,
+        description="Address of an S3 that is not Amazon's, for example https://minio.example.com; http:// is allowed.",
+    )
+    s3_region: str | None = Field(None, description="Region of the bucket; default us-east-1, with r2:// auto.")
+    s3_access_key_id: str | None = Field(
+        None, description="Key of s3:// and r2://. Without one, AWS_ACCESS_KEY_ID and so on, or the machine's role."
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="Its secret. Never logged, never in an error.")
+    content_redirects: bool = Field(
+        False,
+        description="Answer a request for an image's bytes with 307 to an address at the bucket itself, good for 5 "
+        "minutes. For s3://, r2://, gs:// and az://.",
+    )
+    d1_token: SecretStr | None = Field(
+        None, description="Cloudflare's token that may edit D1, for d1://. Never logged, never in an error."
+    )
+    d1_url: str = Field("https://api.cloudflare.com/client/v4", description="Cloudflare's API, for d1://.")
     runware_url: str = Field("https://api.runware.ai/v1", description="Runware's API, or a simulator's.")
     image_hosts: Listed = Field(
         ("runware.ai",),
@@ -120,20 +152,19 @@ class Settings(BaseModel):
     )
     concurrency: int = Field(16, ge=1, le=256, description="Images that are fetched and stored at once.")
 
-    @field_validator("public_url", "runware_url")
+    @field_validator("public_url", "runware_url", "s3_endpoint", "d1_url")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        _ = parts.port  # raises ValueError for one that is none
+        parts = _address(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
             raise ValueError("must be an http:// or https:// address without user name")
         if parts.query or parts.fragment:
             raise ValueError("must not have a query or a fragment")
         return value.rstrip("/")
 
-    @field_validator("runware_api_key")
+    @field_validator("runware_api_key", "d1_token")
     @classmethod
     def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
@@ -155,8 +186,15 @@ class Settings(BaseModel):
 
     @property
     def projection_address(self) -> str:
-        """`projection_url`, or its default."""
+        """`projection_url`, or its default: beside the state."""
+        if self.projection_url is None and self.many_nodes:
+            return self.state_address
         return self.projection_url or f"sqlite:///{self.data_dir.absolute() / 'projection.db'}"
+
+    @property
+    def many_nodes(self) -> bool:
+        """Whether other processes may work on the same state."""
+        return self.state_address.startswith(_POSTGRES)
 
     @property
     def state_address(self) -> str:
@@ -193,8 +231,39 @@ def check_settings(settings: Settings) -> None:
             f"{PREFIX}DELIVERY=webhook needs {PREFIX}PUBLIC_URL, the address at which Runware reaches this service; "
             f"without one, leave it out or set it to poll"
         )
-    if settings.state_url is not None and not settings.state_url.startswith("sqlite:///"):
-        raise ConfigurationError(f"{PREFIX}STATE_URL: this release knows sqlite:///PATH")
+    for field, instead in _WITHOUT_USER.items():
+        address = getattr(settings, field)
+        if address is not None and _names_a_user(address):
+            raise ConfigurationError(f"{variable(field)}: must not carry a user name or a password; {instead}")
+    if not settings.state_address.startswith(("sqlite:///", *_POSTGRES)):
+        raise ConfigurationError(
+            f"{PREFIX}STATE_URL: must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
+
+
+_WITHOUT_USER = {
+    "artifacts_url": "the keys of a bucket are settings or variables of their own",
+    "projection_url": "only a postgresql:// address has them",
+    "state_url": "only a postgresql:// address has them",
+}
+"""Where a user name would be ignored, and a password be shown; and where one belongs."""
+
+
+def _names_a_user(address: str) -> bool:
+    scheme, _, rest = address.partition("://")
+    host, _, path = rest.partition("/")
+    # A password with a slash in it leaves its colon in what passes for the host.
+    return not scheme.startswith("postgres") and ("@" in host or (":" in host and "@" in path))
+
+
+def _address(value: str) -> SplitResult:
+    """The parts of an address. Raises ValueError that shows nothing of it, as `urlsplit`'s own would."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be an http:// or https:// address without user name") from None
+    return parts
 
 
 def variable(field: str) -> str:

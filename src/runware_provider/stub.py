@@ -13,15 +13,34 @@ from uuid import UUID
 from runware_provider.durable import Assignment, Clock, GenerationRuntime
 from runware_provider.errors import ProjectionFailed
 from runware_provider.generation import Generation
-from runware_provider.types import Answer, Confirmation, Delivery, DispatchOutcome, GenerationState, Order, Request
+from runware_provider.types import (
+    Answer,
+    Confirmation,
+    Delivery,
+    DispatchOutcome,
+    GenerationState,
+    Order,
+    Request,
+    Stored,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ToStore:
-    """What is to be fetched, and as which attempt (from 1). `url` is None when there is nothing to do."""
+    """What is to be fetched, and as which attempt (from 1). `url` is None when there is nothing to do.
+
+    Then a process may have died between a put and its confirm: `kept` is the only key of this output that is right,
+    and when `purged` is set none of the generation's is.
+    """
 
     url: str | None
     attempt: int
+    kept: str | None = None
+    purged: bool = False
+
+
+class Superseded(Exception):
+    """An image was stored that the generation does not keep: another was confirmed first, or it was deleted."""
 
 
 class HasRuntime(Protocol):
@@ -96,27 +115,30 @@ class GenerationStub:
         """Where one output is to be fetched from, if it still is."""
 
         def reply(generation: Generation) -> ToStore:
-            record = generation.register.outputs.get(output_id)
-            if record is None or not record.storing or generation.register.deleted_at is not None:
-                return ToStore(None, 1)
+            register = generation.register
+            record = register.outputs.get(output_id)
+            if record is None or not record.storing or register.deleted_at is not None:
+                kept = record.stored.key if record is not None and record.stored is not None else None
+                return ToStore(None, 1, kept, register.purged_at is not None)
             return ToStore(record.url, record.attempts + 1)
 
         return await self._runtime.call(self.id, lambda _: [], reply)
 
-    async def confirm_outputs(
-        self, confirmations: Sequence[Confirmation], done: Assignment | None = None
-    ) -> frozenset[str]:
-        """What became of outputs; returns the keys that the generation keeps."""
+    async def confirm_outputs(self, confirmations: Sequence[Confirmation], done: Assignment | None = None) -> None:
+        """What became of outputs. Raises Superseded, and keeps nothing, when a stored image is not the one kept."""
 
-        def keys(generation: Generation) -> frozenset[str]:
-            if generation.register.deleted_at is not None:
-                return frozenset()
-            records = generation.register.outputs.values()
-            return frozenset(record.stored.key for record in records if record.stored is not None)
+        def step(generation: Generation) -> list[Order]:
+            orders = generation.confirm_outputs(confirmations, self._now())
+            register = generation.register
+            for confirmation in confirmations:
+                if isinstance(confirmation, Stored):
+                    record = register.outputs.get(confirmation.output_id)
+                    kept = record.stored if record is not None and register.deleted_at is None else None
+                    if kept is None or kept.key != confirmation.key:
+                        raise Superseded(confirmation.key)
+            return orders
 
-        return await self._runtime.call(
-            self.id, lambda generation: generation.confirm_outputs(confirmations, self._now()), keys, done=done
-        )
+        await self._runtime.call(self.id, step, _nothing, done=done)
 
     async def record_projection(self, version: int, done: Assignment | None = None) -> None:
         """The read model has `version`."""

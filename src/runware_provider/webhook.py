@@ -4,6 +4,7 @@ A plain ASGI application: this is the hot path, and a framework's request object
 """
 
 import asyncio
+from time import perf_counter
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -16,12 +17,20 @@ from runware_provider.logs import get_logger
 from runware_provider.schemas import parse_delivery
 from runware_provider.stub import get_generation_stub
 from runware_provider.tokens import WEBHOOK_PATH
+from runware_provider.tracing import hide_query, span
 
 log = get_logger()
 
 BODY_WAIT = 10.0
 """Seconds that a delivery may take to arrive; Runware itself waits about 5 for the answer."""
 
+_TEXTS = {
+    200: b"ok\n",
+    401: b"wrong or missing token\n",
+    408: b"the body did not arrive in time\n",
+    413: b"the body is too large\n",
+    503: b"cannot be committed now, deliver again\n",
+}
 _HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
 
 
@@ -49,30 +58,47 @@ class _Webhook:
         self._limit = int(ctx.settings.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
         generation_id = self._authorized(scope["query_string"])
-        # Whoever logs this request, the server of a foreign application too, reads it from here.
+        # Whoever logs or traces this request, the server of a foreign application too, reads it from here.
         scope["query_string"] = b""
+        hide_query()
+        metrics = self._ctx.metrics
         if generation_id is None:
             self._ctx.tally.unauthorized.add()
-            await _answer(send, 401, b"wrong or missing token\n")
+            metrics.answered(401)
+            await _answer(send, 401)
             return
+        with span("webhook", generation_id) as noted:
+            status = await self._take(generation_id, scope, receive)
+            if status is None:
+                return
+            noted.note(status=status)
+            if status == 503:
+                noted.failed("503")
+        if status == 200:
+            metrics.acknowledged(perf_counter() - began)
+        else:
+            metrics.answered(status)
+        await _answer(send, status)
+
+    async def _take(self, generation_id: UUID, scope: Scope, receive: Receive) -> int | None:
+        """The status to answer, None when nobody waits for one."""
         try:
             async with asyncio.timeout(BODY_WAIT):
                 body = await self._body(scope, receive)
         except _TooLarge:
-            await _answer(send, 413, b"the body is too large\n")
+            return 413
         except TimeoutError:
-            await _answer(send, 408, b"the body did not arrive in time\n")
+            return 408
         except _Gone:
-            return
-        else:
-            try:
-                await self._record(generation_id, body)
-            except StateUnavailable as error:
-                log.error("webhook_not_committed", id=str(generation_id), reason=str(error))  # noqa: TRY400  no traceback
-                await _answer(send, 503, b"cannot be committed now, deliver again\n")
-            else:
-                await _answer(send, 200, b"ok\n")
+            return None
+        try:
+            await self._record(generation_id, body)
+        except StateUnavailable as error:
+            log.error("webhook_not_committed", id=str(generation_id), reason=str(error))  # noqa: TRY400  no traceback
+            return 503
+        return 200
 
     def _authorized(self, query: bytes) -> UUID | None:
         try:
@@ -120,7 +146,8 @@ class _Webhook:
         await self._ctx.runtime.keep_unclaimed(generation_id, reason, body, self._ctx.clock())
 
 
-async def _answer(send: Send, status: int, text: bytes) -> None:
+async def _answer(send: Send, status: int) -> None:
+    text = _TEXTS[status]
     length = (b"content-length", str(len(text)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*_HEADERS, length]})
     await send({"type": "http.response.body", "body": text})

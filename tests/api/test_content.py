@@ -139,6 +139,19 @@ async def test_an_image_that_somebody_took_away_is_not_found(service: Service, t
     assert answer.problem
 
 
+async def test_an_image_that_somebody_cut_short_is_not_the_clients_fault(service: Service, tmp_path: Path) -> None:
+    """What was stored is asked for, and the store has less."""
+    state = await service.made()
+    (file,) = objects(tmp_path)
+    file.write_bytes(file.read_bytes()[:100])
+
+    path = f"/v1/generations/{state.id}/outputs/{state.outputs[0].id}/content"
+    answer = await service.get(path, headers={"Range": "bytes=200-300"})
+
+    assert answer.status == 503
+    assert answer.problem
+
+
 async def test_a_large_image_comes_in_pieces_and_whole(tmp_path: Path) -> None:
     """3 MB and a bit, over the boundary of every buffer."""
     size = 3 * 1024 * 1024 + 17

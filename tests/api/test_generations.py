@@ -464,12 +464,34 @@ async def test_a_filter_that_is_none_is_refused_by_name(service: Service) -> Non
         ({"cursor": "nonsense"}, "cursor"),
         ({"cursor": "x" * 201}, "cursor"),
         ({"created_after": "yesterday"}, "created_after"),
+        ({"created_after": "1764072000"}, "created_after"),
+        ({"created_before": "0.5"}, "created_before"),
         ({"metadata": "x"}, "metadata"),
         ({"model": "x" * 257}, "model"),
     ):
         answer = await service.get("/v1/generations", params=query)
         assert answer.status == 422, query
         assert answer.fields == [field], query
+
+
+async def test_a_filter_that_comes_twice_is_refused(service: Service) -> None:
+    """All filters must hold, and none may be dropped without a word."""
+    for name in ("status", "model", "metadata.order"):
+        answer = await service.get(f"/v1/generations?{name}=failed&{name}=completed")
+        assert (answer.status, answer.fields) == (422, [name])
+
+
+async def test_a_damaged_state_is_said_to_be_so(service: Service, tmp_path: Path) -> None:
+    """Not "something went wrong": the operator can mend it, and nothing else is touched."""
+    state, other = await service.made(), await service.made()
+    with closing(sqlite3.connect(tmp_path / "data" / "state.db", isolation_level=None)) as file:
+        file.execute("UPDATE generations SET register = '{' WHERE id = ?", [state.id.bytes])
+
+    answer = await service.get(f"/v1/generations/{state.id}")
+
+    assert answer.status == 500
+    assert "backup" in answer.problem["detail"]
+    assert (await service.get(f"/v1/generations/{other.id}")).status == 200
 
 
 async def test_a_read_model_with_a_missing_table_is_unavailable_and_the_rest_works(

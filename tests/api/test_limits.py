@@ -37,7 +37,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monke
         said = await _said(service.url, head + b'Connection: close\r\nContent-Length: 100\r\n\r\n{"input"')
 
         assert said.startswith(b"HTTP/1.1 408 ")
-        assert service.ctx.runtime.stats().running == 0
+        assert (await service.ctx.runtime.stats()).running == 0
 
 
 async def test_headers_over_the_limit_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from fastapi import FastAPI
 
 from tests.api.conftest import undocumented
-from tests.service import RawRunware, Service, a_service, eventually, hangs_up, images, says
+from tests.service import RawRunware, Service, a_service, an_input, eventually, hangs_up, images, locked, says
 
 ROUTES = {
     ("POST", "/v1/generations"),
@@ -26,6 +26,7 @@ ROUTES = {
     ("POST", "/webhooks/runware"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/metrics"),
 }
 
 
@@ -78,6 +79,32 @@ async def test_a_runware_that_does_not_help_is_named_as_the_one(tmp_path: Path) 
         assert undocumented(service) == []
 
 
+async def test_a_filter_that_runware_refuses_is_the_callers_to_mend(service: Service) -> None:
+    """422 that names it, with Runware's own words."""
+    answer = await service.get("/v1/models?search=flux&source=nowhere")
+
+    assert (answer.status, answer.fields) == (422, ["source"])
+    assert answer.problem["runware_errors"][0]["parameter"] == "source"
+
+
+async def test_a_filter_that_runware_blames_but_nobody_sent_is_not_the_callers(tmp_path: Path) -> None:
+    """Nor is a key that Runware does not take, whatever it calls the parameter."""
+    for status, parameter in (("400 X", "taskUUID"), ("401 X", "search")):
+        words = {"errors": [{"code": "c", "message": "m", "parameter": parameter}]}
+        async with (
+            RawRunware(says(words, status)) as raw,
+            a_service(tmp_path / parameter, runware_url=raw.url) as service,
+        ):
+            assert (await service.get("/v1/models?search=flux")).status == 502
+
+
+async def test_what_is_given_twice_is_refused(service: Service) -> None:
+    """One of the two would be ignored; lists are repeated on purpose."""
+    assert (await service.get("/v1/models?type=base&type=lora&tags=a&tags=b")).fields == ["type"]
+    assert (await service.get("/v1/doctor?deep=true&deep=false")).fields == ["deep"]
+    assert (await service.get("/v1/models?tags=a&tags=b")).status == 200
+
+
 # Reconcile, replay
 
 
@@ -116,6 +143,7 @@ async def test_operations_name_what_is_wrong(service: Service) -> None:
         typeless = await service.post(path, data=b"{}", headers={"Content-Type": "text/plain"})
         assert (unknown.status, wrong.status, broken.status, typeless.status) == (404, 422, 400, 415), path
         assert sorted(wrong.fields) == ["generation_id", "more"]
+    assert (await service.post("/v1/replay", json={"everything": "yes"})).fields == ["everything"]
 
 
 # Health
@@ -130,6 +158,18 @@ async def test_ready_tells_what_is_going_on(service: Service) -> None:
     assert answer.status == 200
     assert (answer.json["running"], answer.json["parked"], answer.json["unclaimed"]) == (0, 0, 0)
     assert "lighthouse" not in answer.body.decode()
+
+
+async def test_not_ready_while_nothing_can_be_committed(service: Service, tmp_path: Path) -> None:
+    """Whoever spreads requests takes it out; it lives, and is ready again by itself."""
+    with locked(tmp_path / "data" / "state.db"):
+        assert (await service.post("/v1/generations", json={"input": an_input()})).status == 503
+        ready, alive = await service.get("/readyz"), await service.get("/healthz")
+    again = await service.get("/readyz")
+
+    assert (ready.status, alive.status, again.status) == (503, 200, 200)
+    assert "cannot commit" in ready.problem["detail"]
+    assert int(ready.headers["retry-after"]) > 0
 
 
 # The document

@@ -56,7 +56,7 @@ async def test_bad_input_is_a_problem_that_names_the_field(
         answer = await service.post("/v1/generations", data=data, headers={"Content-Type": "application/json"})
 
         assert (answer.status, answer.fields) == (status, fields)
-        assert service.ctx.runtime.stats().running == 0
+        assert (await service.ctx.runtime.stats()).running == 0
 
 
 async def test_runwares_refusal_comes_with_the_id_and_its_own_words(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What the tests of this room open and close."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 
 from runware_provider.artifacts import Artifacts, NotKept
 from runware_provider.types import Stored
+from tests.artifacts.buckets import Bucket, a_bucket, moto
 from tests.artifacts.cdn import Cdn
 
 GENERATION = UUID("0193a000-0000-7000-8000-000000000001")
@@ -27,6 +28,18 @@ async def cdn() -> AsyncIterator[Cdn]:
     await server.stop()
 
 
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    with moto() as url:
+        yield url
+
+
+@pytest.fixture
+async def bucket(moto_url: str) -> AsyncIterator[Bucket]:
+    async with a_bucket(moto_url) as bucket:
+        yield bucket
+
+
 @pytest.fixture
 async def open_artifacts(tmp_path: Path) -> AsyncIterator[Opener]:
     """Opens artifacts below `tmp_path` with short timeouts; any argument can be given anew."""
@@ -36,7 +49,7 @@ async def open_artifacts(tmp_path: Path) -> AsyncIterator[Opener]:
             settings: dict[str, Any] = {
                 "data_dir": tmp_path / "data",
                 "image_hosts": ["127.0.0.1"],
-                "max_image_bytes": 4_000_000,
+                "max_image_bytes": 20_000_000,
                 "fetch_timeout": timedelta(seconds=5),
                 "stall_timeout": timedelta(seconds=2),
             }
@@ -50,6 +63,18 @@ async def open_artifacts(tmp_path: Path) -> AsyncIterator[Opener]:
 @pytest.fixture
 async def artifacts(open_artifacts: Opener) -> Artifacts:
     return await open_artifacts()
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+async def store(request: pytest.FixtureRequest, open_artifacts: Opener, bucket: Bucket) -> Artifacts:
+    """The same of each kind of store."""
+    match request.param:
+        case "s3":
+            return await open_artifacts(bucket.url, bucket_access=bucket.access)
+        case "memory":
+            return await open_artifacts("memory://")
+        case _:
+            return await open_artifacts()
 
 
 async def keep(artifacts: Artifacts, url: str, *, attempt: int = 1) -> Stored:

@@ -18,7 +18,7 @@ import pytest
 
 from runware_provider.artifacts import Artifacts, NotKept, StoreUnavailable
 from runware_provider.artifacts.spool import Spool
-from runware_provider.errors import ConfigurationError, StorageFailed, worth_trying
+from runware_provider.errors import ConfigurationError, OutputNotFound, StorageFailed, worth_trying
 from tests.artifacts.cdn import Cdn, body
 from tests.artifacts.conftest import GENERATION, OUTPUT, Opener, content, files, keep, refusal
 from tests.artifacts.pictures import a_jpeg_of, a_picture
@@ -37,29 +37,58 @@ async def test_every_store_keeps_and_gives_back(open_artifacts: Opener, cdn: Cdn
     assert files(tmp_path / "data") == []
 
 
+async def test_images_of_every_size_come_back_as_they_were(store: Artifacts, cdn: Cdn, tmp_path: Path) -> None:
+    """In memory, spooled, larger than what S3 takes in one piece; nothing of them stays behind."""
+    for size in (20_000, 2 * MIB, 5 * MIB, 5 * MIB + 1, 12 * MIB):
+        stored = await keep(store, cdn.says(body(a_jpeg_of(size))))
+        assert a_jpeg_of(size) == await content(store, stored.key)
+    assert files(tmp_path / "data") == []
+
+
 @SIZES
-async def test_the_same_bytes_meet_and_others_do_not_overwrite(
-    artifacts: Artifacts, cdn: Cdn, tmp_path: Path, size: int
-) -> None:
-    first = await keep(artifacts, cdn.says(body(a_jpeg_of(size))))
-    again = await keep(artifacts, cdn.url("/image"))
-    other = await keep(artifacts, cdn.says(body(a_jpeg_of(size + 1))))
+async def test_the_same_bytes_meet_and_others_do_not_overwrite(store: Artifacts, cdn: Cdn, size: int) -> None:
+    first = await keep(store, cdn.says(body(a_jpeg_of(size))))
+    again = await keep(store, cdn.url("/image"))
+    other = await keep(store, cdn.says(body(a_jpeg_of(size + 1))))
 
     assert first == again
-    assert files(tmp_path / "objects") == sorted([first.key, other.key])
-    assert a_jpeg_of(size) == await content(artifacts, first.key)
+    assert a_jpeg_of(size) == await content(store, first.key)
+    assert a_jpeg_of(size + 1) == await content(store, other.key)
+    assert await store.purge(GENERATION) == 2
 
 
 @SIZES
-async def test_many_at_once_all_arrive(artifacts: Artifacts, cdn: Cdn, tmp_path: Path, size: int) -> None:
+async def test_many_at_once_all_arrive(store: Artifacts, cdn: Cdn, size: int) -> None:
     url = cdn.says(body(a_jpeg_of(size)))
     generations = [UUID(int=number) for number in range(5)]
     outputs = [UUID(int=number) for number in range(8)]
-    stored = await asyncio.gather(
-        *(artifacts.keep(generation, output, url, attempt=1) for generation in generations for output in outputs)
+    await asyncio.gather(
+        *(store.keep(generation, output, url, attempt=1) for generation in generations for output in outputs)
     )
 
-    assert files(tmp_path / "objects") == sorted(one.key for one in stored)
+    assert [await store.purge(generation) for generation in generations] == [8] * 5
+
+
+async def test_a_sweep_spares_what_is_kept_and_what_is_not_of_the_output(store: Artifacts, cdn: Cdn) -> None:
+    """It removes what somebody put who died before he could say so."""
+    lost = await keep(store, cdn.says(body(a_jpeg_of(40_000))))
+    kept = await keep(store, cdn.says(body(a_jpeg_of(50_000))))
+    beside = await store.keep(GENERATION, UUID(int=99), cdn.says(body(a_jpeg_of(60_000))), attempt=1)
+
+    assert await store.sweep(GENERATION, kept.output_id, kept.key) == 1
+    assert await store.sweep(GENERATION, kept.output_id, kept.key) == 0
+    with pytest.raises(OutputNotFound):
+        await store.read(lost.key)
+    assert [await content(store, each.key) for each in (kept, beside)] == [a_jpeg_of(50_000), a_jpeg_of(60_000)]
+
+
+async def test_what_lies_under_a_key_is_the_image_and_nothing_else(
+    artifacts: Artifacts, cdn: Cdn, tmp_path: Path
+) -> None:
+    """No file beside it that a backup or another program would take for one."""
+    stored = await keep(artifacts, cdn.says(body(a_jpeg_of(2 * MIB))))
+
+    assert files(tmp_path / "objects") == [stored.key]
 
 
 @contextmanager
@@ -280,8 +309,8 @@ async def test_a_cancelled_upload_stops_at_its_next_piece(
 
     monkeypatch.setattr(Spool, "read_at", wait)
     artifacts = await open_artifacts("memory://")
-    keeping = asyncio.ensure_future(keep(artifacts, cdn.says(body(a_jpeg_of(3 * MIB)))))
-    await asyncio.to_thread(begun.wait)
+    keeping = asyncio.ensure_future(keep(artifacts, cdn.says(body(a_jpeg_of(7 * MIB)))))
+    assert await asyncio.to_thread(begun.wait, 10)
     keeping.cancel()
     await asyncio.sleep(0.02)
     go_on.set()
@@ -367,6 +396,8 @@ async def test_a_store_on_another_file_system_spools_beside_itself(
         ("", "file:///absolute/path"),
         ("objects", "file:///absolute/path"),
         ("http://example.com", "file:///absolute/path"),
+        ("memory", "file:///absolute/path"),
+        ("memory:", "file:///absolute/path"),
         ("file://objects", "three slashes"),
         ("file:objects", "file:///absolute/path"),
         ("file:///a?b", "three slashes"),

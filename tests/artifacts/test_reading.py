@@ -17,12 +17,6 @@ SIZE = 2 * MIB + 100
 KEY = f"generations/{GENERATION}/{OUTPUT}-0123456789ab.jpg"
 
 
-@pytest.fixture(params=["file", "memory"])
-async def store(request: pytest.FixtureRequest, open_artifacts: Opener) -> Artifacts:
-    """The same of each kind of store."""
-    return await (open_artifacts() if request.param == "file" else open_artifacts("memory://"))
-
-
 @pytest.mark.parametrize(
     "byte_range",
     [(0, 1), (0, SIZE), (5, 10), (SIZE - 1, SIZE), (MIB - 1, MIB + 1), (100, 2 * MIB + 1), (7, 10**12)],

@@ -75,6 +75,7 @@ SETTINGS = [
     ({"RUNWARE_PROVIDER_STATE_URL": "mysql://x"}, "RUNWARE_PROVIDER_STATE_URL: "),
     ({"RUNWARE_PROVIDER_ARTIFACTS_URL": "ftp://x"}, "ARTIFACTS_URL"),
     ({"RUNWARE_PROVIDER_PROJECTION_URL": "nosuch://x"}, "PROJECTION_URL"),
+    ({"RUNWARE_PROVIDER_ARTIFACTS_URL": "s3://user:hunter2@bucket"}, "ARTIFACTS_URL: must not carry a user name"),
 ]
 
 
@@ -88,6 +89,12 @@ def test_a_wrong_setting_stops_every_command(
 
     assert (finished.code, finished.out) == (2, "")
     assert words in finished.err
+
+
+def test_the_help_that_is_named_is_that_of_the_command(command: Command) -> None:
+    """One line to copy."""
+    assert "see: runware-provider list --help" in command("list", "--limit", "0").err
+    assert "see: runware-provider --help" in command("nosuch").err
 
 
 def test_a_wrong_setting_in_the_file_is_named_with_its_file(command: Command, folder: Path) -> None:
@@ -184,13 +191,14 @@ def test_a_reserved_field_is_refused_by_name(simulated: Command, field: str) -> 
     assert simulated("list").out.strip() == "no generations yet"
 
 
+@pytest.mark.parametrize("out", ["file/pictures", "file", "/proc"])
 def test_a_folder_that_cannot_be_written_is_named_before_money_is_spent(
-    simulated: Command, folder: Path, runware_simulator: ThreadedSimulator
+    simulated: Command, folder: Path, runware_simulator: ThreadedSimulator, out: str
 ) -> None:
     """Images that were paid for and have nowhere to go are the worst outcome."""
     (folder / "file").write_text("mine")
 
-    finished = simulated("generate", "x", "--out", "file/pictures")
+    finished = simulated("generate", "a boat", "--out", out)
 
     assert finished.code == 2
     assert "--out" in finished.err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runware_provider.cli import commands
 from runware_provider.simulator.pytest_plugin import ThreadedSimulator
 from tests.cli.conftest import Command
 from tests.e2e.processes import Service, World, eventually, free_port, images_in
@@ -134,13 +135,13 @@ def test_a_failed_output_is_told_and_retry_brings_it(
 def test_an_error_of_runwares_comes_in_runwares_words(simulated: Command, runware_simulator: ThreadedSimulator) -> None:
     """Exit code 1, and what can be done next."""
     runware_simulator.stage(
-        {"on": "task", "do": "error", "code": "inferenceError", "message": "The server [1] caught fire."}
+        {"on": "task", "do": "error", "code": "inferenceError", "message": "The server [1] caught [/fire]."}
     )
 
     failed = simulated("generate", "a lighthouse", *SMALL)
 
     assert failed.code == 1
-    assert "Runware says: The server [1] caught fire." in failed.err
+    assert "Runware says: The server [1] caught [/fire]." in failed.err
     assert "runware-provider show" in failed.err
 
 
@@ -205,6 +206,23 @@ def test_reconcile_fetches_what_was_never_delivered(
 
     assert (asked.code, asked.out) == (0, "asked about 1, answered 1, changed 1\n")
     assert service.settled(id)["counts"]["stored"] == 1
+
+
+def test_what_cannot_be_done_now_is_not_waited_for_without_end(
+    simulated: Command, world: World, runware_simulator: ThreadedSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CDN hangs: after a minute without progress it is said what is left, with the code for trying again."""
+    monkeypatch.setattr(commands, "STANDSTILL", 0.3)
+    runware_simulator.stage({"on": "cdn", "do": "hang"})
+    service = world.serve()
+    service.create()
+    eventually(lambda: runware_simulator.ledger.totals.cdn_hits > 0)
+
+    reconciled = simulated("reconcile")
+
+    assert reconciled.code == 75
+    assert reconciled.out.startswith("asked about 1")
+    assert "not all is done (1 left)" in reconciled.err
 
 
 def test_a_delivery_to_nobody_is_kept_and_shown_by_reconcile(simulated: Command, world: World) -> None:
@@ -284,6 +302,21 @@ def test_brackets_in_a_prompt_are_text_and_not_markup(simulated: Command) -> Non
     assert prompt in simulated("list").out
     assert prompt in simulated("show", id).out
     assert "a=[b]x[/c]" in simulated("show", id).out
+
+
+def test_brackets_in_a_folder_are_text_too(simulated: Command, folder: Path) -> None:
+    """The name that is shown is the name of the file."""
+    made = simulated("generate", "a lighthouse", "--size", "256x256", "--out", "[bold]:cat:")
+
+    [image] = images_in(folder / "[bold]:cat:")
+    assert made.out.splitlines()[1].startswith(f"{image.relative_to(folder)}  ")
+
+
+def test_a_seed_of_nothing_is_a_seed(simulated: Command) -> None:
+    """0 is what was asked for, and no dash."""
+    id = made(simulated, "--seed", "0")
+
+    assert re.search(r" 0 +image/jpeg", simulated("show", id).out)
 
 
 def test_one_port_is_for_one_service(simulated: Command, world: World) -> None:

@@ -3,11 +3,11 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from runware_provider.durable import Assignment, Birth, GenerationRuntime, Step
+from runware_provider.durable import Assignment, Birth, GenerationRuntime, Stats, Step
 from runware_provider.generation import Generation
 from runware_provider.types import (
     Accepted,
@@ -168,18 +168,31 @@ async def tasks_match_state(runtime: GenerationRuntime) -> None:
     wanted: Counter[str] = Counter()
     for each in await all_ids(runtime):
         wanted += await runtime.call(each, nothing, owed)
-    there = Counter(runtime.stats().tasks) + Counter()  # `+` drops kinds of which there are none
+    there = Counter((await runtime.stats()).tasks) + Counter()  # `+` drops kinds of which there are none
     assert there["Dispatch"] >= wanted.pop("Dispatch", 0), (wanted, there)
     del there["Dispatch"]
 
     assert wanted == there, (wanted, there)
 
 
-async def eventually(holds: Callable[[], bool], *, within: float = PATIENCE) -> None:
+async def eventually(holds: Callable[[], bool | Awaitable[bool]], *, within: float = PATIENCE) -> None:
     """Wait for what no event tells: counts and the like."""
     async with asyncio.timeout(within):
-        while not holds():  # noqa: ASYNC110  see above
+        while True:
+            held = holds()
+            if held if isinstance(held, bool) else await held:
+                return
             await asyncio.sleep(0.002)
+
+
+async def reads(runtime: GenerationRuntime, holds: Callable[[Stats], bool]) -> bool:
+    """Whether the runtime's counts are so."""
+    return holds(await runtime.stats())
+
+
+async def idle(runtime: GenerationRuntime) -> bool:
+    """Whether no task is left."""
+    return await reads(runtime, lambda stats: not any(stats.tasks.values()))
 
 
 async def make(runtime: GenerationRuntime, births: Iterable[Birth]) -> list[UUID]:

@@ -1,5 +1,6 @@
 """`open_runtime`, over every engine."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -7,12 +8,20 @@ import pytest
 
 from runware_provider.durable import handout
 from tests.conformance.engines import ENGINES, OpenRuntime, an_address, opened
+from tests.postgres import PostgresServer, postgres, state_template
+
+__all__ = ["postgres", "state_template"]
 
 
 @pytest.fixture(params=ENGINES)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where a fresh state lies."""
-    return an_address(request.param, tmp_path)
+    if request.param == "sqlite":
+        yield an_address(tmp_path)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database(request.getfixturevalue("state_template")) as url:
+        yield an_address(url)
 
 
 @pytest.fixture

@@ -5,25 +5,27 @@ An address opens the same state in this process and in a child.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from runware_provider.durable import GenerationRuntime
-from runware_provider.durable.sqlite import SqliteRuntime
+from runware_provider.durable.postgres import PostgresRuntime
+from runware_provider.durable.sqlite import SqliteRuntime, utc_now
 from runware_provider.schedule import Policy
 
-ENGINES = ("sqlite",)
+ENGINES = ("sqlite", "postgres")
 
 OpenRuntime = Callable[..., AbstractAsyncContextManager[GenerationRuntime]]
 """`open_runtime(policy=Policy(), grace=0.0)`: the same state each time; leaving stops it with `grace`."""
 
 
-def an_address(engine: str, folder: Path) -> str:
-    """A fresh, empty state for `engine`."""
-    match engine:
-        case "sqlite":
-            return f"sqlite:{folder / 'state.db'}"
-        case _:
-            raise ValueError(f"no such engine: {engine}")
+LEASE = timedelta(seconds=0.5)
+"""How long a dead process's tasks wait here before another one takes them over."""
+
+
+def an_address(place: str | Path) -> str:
+    """The address of a state in a folder, or in a migrated database at a URL."""
+    return f"sqlite:{place / 'state.db'}" if isinstance(place, Path) else f"postgres:{place}"
 
 
 async def open_address(address: str, policy: Policy) -> GenerationRuntime:
@@ -32,6 +34,8 @@ async def open_address(address: str, policy: Policy) -> GenerationRuntime:
     match engine:
         case "sqlite":
             return SqliteRuntime(Path(place), policy)
+        case "postgres":
+            return await PostgresRuntime.open(place, policy, utc_now, lease=LEASE)
         case _:
             raise ValueError(f"no such engine: {engine}")
 

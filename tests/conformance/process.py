@@ -75,7 +75,7 @@ async def deadly(runtime: GenerationRuntime, victim: UUID) -> None:
 
     worker = Scribe(runtime, act)
     runtime.start(worker, slots=slots(4))
-    while any(runtime.stats().tasks.values()):  # noqa: ASYNC110  no event tells of it
+    while any((await runtime.stats()).tasks.values()):  # noqa: ASYNC110  no event tells of it
         await asyncio.sleep(0.002)
 
 

@@ -81,7 +81,7 @@ async def test_the_same_key_at_the_same_time_makes_one_generation(open_runtime: 
 
         assert sum(each.created for each in created) == 1
         assert {each.id for each in created} == set(await all_ids(runtime))
-        assert runtime.stats().running == 1
+        assert (await runtime.stats()).running == 1
         await tasks_match_state(runtime)
 
 
@@ -104,7 +104,7 @@ async def test_a_conflict_harms_nobody_who_shares_its_commit(open_runtime: OpenR
         refused = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, IdempotencyConflict)]
         assert refused == [15, 25, 35, 45]
         assert sorted(each.id for number, each in enumerate(births) if number not in refused) == await all_ids(runtime)
-        assert runtime.stats().running == 46
+        assert (await runtime.stats()).running == 46
         await tasks_match_state(runtime)
 
 
@@ -181,7 +181,7 @@ async def test_a_step_that_raises_harms_none_of_the_hundred_beside_it(open_runti
         assert isinstance(outcomes.pop(position), Poison)
         assert outcomes == [["good"]] * 99
         assert await known(runtime, ids[position]) == []
-        assert runtime.stats().tasks["StoreOutput"] == 99
+        assert (await runtime.stats()).tasks["StoreOutput"] == 99
         await tasks_match_state(runtime)
     async with open_runtime() as runtime:
         assert await known(runtime, ids[position]) == []

@@ -21,6 +21,7 @@ from tests.conformance.builders import (
     all_ids,
     deliver,
     eventually,
+    idle,
     images,
     make,
     nothing,
@@ -89,7 +90,7 @@ async def test_what_was_acknowledged_survives_kill_9(open_runtime: OpenRuntime, 
         begun = asyncio.Event()
         telling = asyncio.ensure_future(facts(process, begun))
         await asyncio.wait_for(begun.wait(), 2 * PATIENCE)
-        await asyncio.sleep(chance.uniform(0.0, 0.25))
+        await asyncio.sleep(chance.uniform(0.0, 0.6))
         process.send_signal(signal.SIGKILL)
         told += await telling
 
@@ -109,12 +110,12 @@ async def test_what_was_acknowledged_survives_kill_9(open_runtime: OpenRuntime, 
         worker = Scribe(runtime, act)
         runtime.start(worker, slots=slots(8))
         await asyncio.gather(*(runtime.call(each, deliver("a", "b"), version) for each in await all_ids(runtime)))
-        await eventually(lambda: not any(runtime.stats().tasks.values()), within=20)
+        await eventually(lambda: idle(runtime), within=20)
         states = [await runtime.get_state(each) for each in await all_ids(runtime)]
 
         assert {("completed", 2, True)} == {(each.status, each.counts.stored, each.settled) for each in states}
-        assert runtime.stats().parked == 0
-        assert runtime.stats().running == 0
+        assert (await runtime.stats()).parked == 0
+        assert (await runtime.stats()).running == 0
 
 
 async def test_a_task_that_kills_its_process_is_parked(open_runtime: OpenRuntime, address: str) -> None:
@@ -135,7 +136,7 @@ async def test_a_task_that_kills_its_process_is_parked(open_runtime: OpenRuntime
     async with open_runtime() as runtime:
         [parked] = await runtime.parked()
         assert (victim.id, "Project") == (parked.generation_id, parked.task)
-        assert not any(runtime.stats().tasks.values())
+        assert not any((await runtime.stats()).tasks.values())
         projected = {birth.id for birth in births if (await runtime.get_state(birth.id)).projected_at}
         assert {birth.id for birth in births} - {victim.id} == projected
         assert {"accepted"} == {(await runtime.get_state(birth.id)).dispatch for birth in births}

@@ -8,7 +8,7 @@ from runware_provider.durable import GenerationRuntime
 from runware_provider.errors import projection_failed
 from runware_provider.generation import Generation
 from runware_provider.types import Delivery, Order, Result
-from tests.conformance.builders import a_birth, all_ids, eventually, live, make, now, version
+from tests.conformance.builders import a_birth, all_ids, eventually, idle, live, make, now, version
 from tests.conformance.engines import OpenRuntime
 from tests.conformance.workers import Scribe, slots
 
@@ -39,7 +39,7 @@ async def test_what_belongs_to_nothing_is_kept_as_it_came(open_runtime: OpenRunt
             first.received_at,
         )
         assert (second.generation_id, second.reason, second.body) == (None, "foreign_task", b"")
-        assert runtime.stats().unclaimed == 2
+        assert (await runtime.stats()).unclaimed == 2
 
 
 async def test_a_repeat_is_kept_once(open_runtime: OpenRuntime) -> None:
@@ -52,7 +52,7 @@ async def test_a_repeat_is_kept_once(open_runtime: OpenRuntime) -> None:
         await runtime.keep_unclaimed(uuid4(), "unknown_generation", b"body", AT)
 
         assert await bodies(runtime) == [b"body", b"body"]
-        assert runtime.stats().unclaimed == 2
+        assert (await runtime.stats()).unclaimed == 2
 
 
 async def test_a_step_can_keep_what_is_not_its_own(open_runtime: OpenRuntime) -> None:
@@ -80,7 +80,7 @@ async def test_what_found_a_home_is_forgotten(open_runtime: OpenRuntime) -> None
         await runtime.forget_unclaimed([])
 
         assert [b"%d" % number for number in range(0, 10, 2)] == await bodies(runtime)
-        assert runtime.stats().unclaimed == 5
+        assert (await runtime.stats()).unclaimed == 5
         assert len(await runtime.unclaimed(limit=3)) == 3
 
 
@@ -95,7 +95,7 @@ async def test_what_is_kept_after_it_was_forgotten_is_kept(open_runtime: OpenRun
         )
 
         assert await bodies(runtime) == [b"body"]
-        assert runtime.stats().unclaimed == 1
+        assert (await runtime.stats()).unclaimed == 1
 
 
 async def test_the_count_of_unclaimed_holds_while_some_come_and_some_go(open_runtime: OpenRuntime) -> None:
@@ -115,7 +115,7 @@ async def test_the_count_of_unclaimed_holds_while_some_come_and_some_go(open_run
         await asyncio.gather(*pending, return_exceptions=True)
         await runtime.keep_unclaimed(None, "r", b"last", AT)
 
-        assert len(await runtime.unclaimed()) == runtime.stats().unclaimed
+        assert len(await runtime.unclaimed()) == (await runtime.stats()).unclaimed
 
 
 # Secrets
@@ -177,7 +177,7 @@ async def test_generations_are_listed_by_what_they_carry(open_runtime: OpenRunti
             assert running == await runtime.ids(flag="running")
             assert failed == await runtime.ids(flag="projection_failed")
             assert failed[3:5] == await runtime.ids(flag="projection_failed", after=failed[2], limit=2)
-            assert (runtime.stats().running, runtime.stats().projection_failed) == (20, 6)
+            assert ((await runtime.stats()).running, (await runtime.stats()).projection_failed) == (20, 6)
 
 
 async def test_counts_are_right_after_everything(open_runtime: OpenRuntime) -> None:
@@ -195,12 +195,12 @@ async def test_counts_are_right_after_everything(open_runtime: OpenRuntime) -> N
         await asyncio.gather(*(runtime.call(each, lambda g: g.clear_error(now()), version) for each in ids[:4]))
         await asyncio.gather(*(runtime.call(each, lambda g: g.delete(now()), version) for each in ids[20:24]))
         await runtime.keep_unclaimed(None, "r", b"body", AT)
-        before = runtime.stats()
+        before = await runtime.stats()
     async with open_runtime() as runtime:
-        assert before == runtime.stats()
+        assert before == await runtime.stats()
         assert before.running == len(await runtime.ids(flag="running"))
         assert before.projection_failed == len(await runtime.ids(flag="projection_failed"))
         assert len(await all_ids(runtime)) == 40
         runtime.start(Scribe(runtime), slots=slots())
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
-        assert runtime.stats().projection_failed == 0
+        await eventually(lambda: idle(runtime))
+        assert (await runtime.stats()).projection_failed == 0

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from runware_provider.durable import MAX_ATTEMPTS, Assignment, GenerationRuntime, TryLater
+from runware_provider.durable import MAX_ATTEMPTS, Assignment, TryLater
 from runware_provider.schedule import Policy
 from runware_provider.types import Ask, Dispatch, Project, StoreOutput
 from tests.conformance.builders import (
@@ -17,20 +17,16 @@ from tests.conformance.builders import (
     accept,
     deliver,
     eventually,
+    idle,
     images,
     live,
     make,
+    reads,
     tasks_match_state,
     version,
 )
 from tests.conformance.engines import OpenRuntime
 from tests.conformance.workers import Scribe, for_ever, slots
-
-
-def idle(runtime: GenerationRuntime) -> bool:
-    """Whether no task is left."""
-    return not any(runtime.stats().tasks.values())
-
 
 # Handing over
 
@@ -46,7 +42,7 @@ async def test_what_a_creation_asks_for_is_handed_to_the_worker(open_runtime: Op
 
         assert {Dispatch(1), Project()} == {each.task for each in worker.given}
         assert {(birth.id, 0)} == {(each.generation_id, each.attempts) for each in worker.given}
-        assert idle(runtime)
+        assert await idle(runtime)
 
 
 async def test_tasks_are_handed_over_without_a_poll(open_runtime: OpenRuntime) -> None:
@@ -80,7 +76,8 @@ async def test_a_worker_finds_what_its_task_was_asked_for(open_runtime: OpenRunt
         births = [a_birth() for _ in range(50)]
         await make(runtime, births)
         await asyncio.gather(*(runtime.call(birth.id, deliver("a"), version) for birth in births))
-        await worker.until(lambda: len(worker.given_of("StoreOutput")) == 50 and idle(runtime))
+        await worker.until(lambda: len(worker.given_of("StoreOutput")) == 50)
+        await eventually(lambda: idle(runtime))
 
     assert missing == []
 
@@ -156,8 +153,8 @@ async def test_a_task_whose_worker_raises_is_given_again(open_runtime: OpenRunti
         await worker.until(lambda: len(worker.ended) == 2)
 
         assert {3} == set(Counter(worker.given).values())
-        assert idle(runtime)
-        assert runtime.stats().parked == 0
+        assert await idle(runtime)
+        assert (await runtime.stats()).parked == 0
 
 
 async def test_a_task_that_returns_without_an_end_is_given_again(open_runtime: OpenRuntime) -> None:
@@ -191,7 +188,7 @@ async def test_a_task_that_cannot_be_done_for_now_is_never_parked(open_runtime: 
         await runtime.create(a_birth())
         await worker.until(lambda: len(worker.ended) == 2)
 
-        assert runtime.stats().parked == 0
+        assert (await runtime.stats()).parked == 0
         assert set(Counter(worker.given).values()) == {2 * MAX_ATTEMPTS + 1}
         await eventually(lambda: idle(runtime))
 
@@ -211,7 +208,7 @@ async def test_a_task_that_has_ended_is_not_given_again_whatever_its_worker_rais
         await asyncio.sleep(0.1)  # longer than the first waits
 
         assert {1} == set(Counter(worker.given).values())
-        assert runtime.stats().parked == 0
+        assert (await runtime.stats()).parked == 0
 
 
 async def test_a_task_that_fails_for_good_is_parked_and_can_be_given_again(open_runtime: OpenRuntime) -> None:
@@ -228,7 +225,7 @@ async def test_a_task_that_fails_for_good_is_parked_and_can_be_given_again(open_
         worker = Scribe(runtime, act)
         runtime.start(worker, slots=slots())
         await make(runtime, [bad, beside])
-        await eventually(lambda: runtime.stats().parked == 1, within=15)
+        await eventually(lambda: reads(runtime, lambda stats: stats.parked == 1), within=15)
         [parked] = await runtime.parked()
 
         assert (bad.id, "Project") == (parked.generation_id, parked.task)
@@ -242,13 +239,13 @@ async def test_a_task_that_fails_for_good_is_parked_and_can_be_given_again(open_
         await runtime.create(a_birth())
         await eventually(lambda: idle(runtime))
 
-        assert runtime.stats().parked == 1
+        assert (await runtime.stats()).parked == 1
         assert bad.id not in {each.generation_id for each in worker.given}
         assert await runtime.unpark(beside.id) == 0
         assert await runtime.unpark(bad.id) == 1
         await worker.until(lambda: bad.id in {each.generation_id for each in worker.ended})
-        assert idle(runtime)
-        assert runtime.stats().parked == 0
+        assert await idle(runtime)
+        assert (await runtime.stats()).parked == 0
         assert await runtime.parked() == []
         assert await runtime.unpark() == 0
         await tasks_match_state(runtime)
@@ -264,18 +261,18 @@ async def test_a_task_unparked_before_the_start_is_given_once(open_runtime: Open
         worker = Scribe(runtime, act)
         runtime.start(worker, slots=slots())
         await runtime.create(a_birth())
-        await eventually(lambda: runtime.stats().parked == 2, within=15)
+        await eventually(lambda: reads(runtime, lambda stats: stats.parked == 2), within=15)
     async with open_runtime() as runtime:
         worker = Scribe(runtime)
 
         assert await runtime.unpark() == 2
-        assert Counter(runtime.stats().tasks) + Counter() == {"Dispatch": 1, "Project": 1}
+        assert Counter((await runtime.stats()).tasks) + Counter() == {"Dispatch": 1, "Project": 1}
         runtime.start(worker, slots=slots())
         await eventually(lambda: idle(runtime))
         await runtime.create(a_birth())
         await eventually(lambda: idle(runtime))
         assert {1} == set(Counter(worker.given).values())
-        assert runtime.stats().parked == 0
+        assert (await runtime.stats()).parked == 0
 
 
 # Over restarts
@@ -307,7 +304,7 @@ async def test_tasks_of_a_time_without_a_worker_are_done_later(open_runtime: Ope
         ids += await make(runtime, (a_birth() for _ in range(30)))
         await asyncio.gather(*(runtime.call(each, deliver("a"), version) for each in ids))
 
-        assert runtime.stats().tasks == {"Dispatch": 60, "Project": 60, "StoreOutput": 60}
+        assert (await runtime.stats()).tasks == {"Dispatch": 60, "Project": 60, "StoreOutput": 60}
         worker = Scribe(runtime)
         runtime.start(worker, slots=slots(4))
         await eventually(lambda: idle(runtime))
@@ -328,7 +325,7 @@ async def test_a_task_whose_generation_is_gone_can_be_ended(open_runtime: OpenRu
         await runtime.create(a_birth())
         await worker.until(lambda: len(worker.ended) == 2)
 
-        assert idle(runtime)
+        assert await idle(runtime)
         assert len(worker.given) == 2
 
 
@@ -356,7 +353,7 @@ async def test_a_stop_lets_what_runs_finish(open_runtime: OpenRuntime) -> None:
 
         assert 1 == len(worker.ended) == len(worker.given)
     async with open_runtime() as runtime:
-        assert runtime.stats().tasks["Dispatch"] == 2
+        assert (await runtime.stats()).tasks["Dispatch"] == 2
         assert (await runtime.get_state(worker.ended[0].generation_id)).dispatch == "accepted"
         assert worker.ended[0].generation_id in ids
 
@@ -375,7 +372,7 @@ async def test_a_stop_cancels_what_takes_longer_than_its_grace(open_runtime: Ope
         assert worker.at_once == 0
         assert worker.ended == []
     async with open_runtime() as runtime:
-        assert runtime.stats().tasks == {"Dispatch": 1, "Project": 1}
+        assert (await runtime.stats()).tasks == {"Dispatch": 1, "Project": 1}
 
 
 async def test_a_stop_does_not_wait_for_backoffs_or_alarms(open_runtime: OpenRuntime) -> None:
@@ -419,7 +416,8 @@ async def test_a_crowd_is_served_to_the_end(open_runtime: OpenRuntime) -> None:
         worker = Scribe(runtime, act)
         runtime.start(worker, slots=slots(8))
         await make(runtime, births)
-        await eventually(lambda: runtime.stats().running == 0 and idle(runtime), within=20)
+        await eventually(lambda: reads(runtime, lambda stats: stats.running == 0), within=20)
+        await eventually(lambda: idle(runtime))
         states = [await runtime.get_state(birth.id) for birth in births]
 
         assert {("completed", 2, True)} == {(each.status, each.counts.stored, each.settled) for each in states}
@@ -442,7 +440,7 @@ async def test_a_purge_is_a_task_like_any_other(open_runtime: OpenRuntime) -> No
 
         assert (await runtime.get_request(birth.id)).input == {}
         assert (await runtime.get_state(birth.id)).input == {}
-        assert idle(runtime)
+        assert await idle(runtime)
 
 
 async def test_a_question_that_cannot_be_asked_harms_nobody(open_runtime: OpenRuntime) -> None:

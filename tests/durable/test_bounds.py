@@ -17,9 +17,11 @@ from tests.conformance.builders import (
     a_birth,
     deliver,
     eventually,
+    idle,
     live,
     make,
     now,
+    reads,
     tasks_match_state,
     version,
 )
@@ -48,9 +50,9 @@ async def test_twenty_thousand_generations_leave_the_cache_within_its_bounds(ope
             births = [a_birth() for _ in range(500)]
             lives = [runtime.call(birth.id, live, version) for birth in births]
             await asyncio.gather(*(runtime.create(birth) for birth in births), *lives)
-        await eventually(lambda: not any(runtime.stats().tasks.values()), within=30)
+        await eventually(lambda: idle(runtime), within=30)
 
-        assert runtime.stats().running == 0
+        assert (await runtime.stats()).running == 0
         number, size = cached(runtime)
         assert 0 < number <= sqlite_batch.CACHED_REGISTERS
         assert 0 < size <= sqlite_batch.CACHED_BYTES
@@ -95,17 +97,17 @@ async def test_what_was_left_over_is_given_in_pages(open_sqlite: OpenSqlite, mon
         async def act(assignment: Assignment) -> None:
             nonlocal most
             most = max(most, len(runtime._handout._open))
-            assert sum(runtime.stats().tasks.values()) == 120 - len(worker.ended)
+            assert sum((await runtime.stats()).tasks.values()) == 120 - len(worker.ended)
             await asyncio.sleep(0)
             await runtime.finish(assignment)
 
         worker = Scribe(runtime, act)
         runtime.start(worker, slots=slots(1))
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        await eventually(lambda: idle(runtime))
 
         assert most < 20
         assert Counter(each.number for each in worker.given) == Counter(range(1, 121))
-        assert runtime.stats().parked == 0
+        assert (await runtime.stats()).parked == 0
 
 
 async def test_unparking_while_what_was_left_over_is_still_read(
@@ -122,7 +124,7 @@ async def test_unparking_while_what_was_left_over_is_still_read(
 
         runtime.start(Scribe(runtime, fail), slots={**slots(), "Dispatch": 0})
         await make(runtime, (a_birth() for _ in range(10)))
-        await eventually(lambda: runtime.stats().parked == 10)
+        await eventually(lambda: reads(runtime, lambda stats: stats.parked == 10))
     async with open_sqlite() as runtime:
 
         async def act(assignment: Assignment) -> None:
@@ -133,9 +135,9 @@ async def test_unparking_while_what_was_left_over_is_still_read(
         runtime.start(worker, slots=slots())
         await worker.until(lambda: len(worker.given) == 2)
         assert await runtime.unpark() == 10
-        assert Counter(runtime.stats().tasks) == Counter(Dispatch=10, Project=10)
+        assert Counter((await runtime.stats()).tasks) == Counter(Dispatch=10, Project=10)
         gate.set()
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        await eventually(lambda: idle(runtime))
 
         assert set(Counter(each.number for each in worker.given).values()) == {1}
         assert len(worker.given) == 20
@@ -171,8 +173,8 @@ async def test_what_several_dead_processes_had_picked_up_is_done_within_its_slot
 
         assert most == {"Dispatch": 2, "Project": 2, "suspicious": 1}
         assert Counter(each.number for each in worker.ended) == Counter(range(1, 41))
-        assert not any(runtime.stats().tasks.values())
-        assert runtime.stats().parked == 0
+        assert not any((await runtime.stats()).tasks.values())
+        assert (await runtime.stats()).parked == 0
 
 
 async def test_what_is_suspected_waits_for_a_free_slot(open_sqlite: OpenSqlite, state: Path) -> None:
@@ -206,7 +208,7 @@ async def test_a_task_that_was_at_the_scene_too_often_is_parked_unseen(open_sqli
     async with open_sqlite() as runtime:
         worker = Scribe(runtime)
         runtime.start(worker, slots=slots())
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        await eventually(lambda: idle(runtime))
 
         assert [each.number for each in await runtime.parked()] == [4]
         assert sorted(each.number for each in worker.given) == [1, 2, 3, 5, 6]
@@ -267,7 +269,7 @@ async def test_unclaimed_deliveries_are_bounded_by_number(
 
             kept = [int(each.body) for each in await runtime.unclaimed()]
             assert kept == list(range(start * 15 + 5, start * 15 + 15))
-            assert runtime.stats().unclaimed == 10
+            assert (await runtime.stats()).unclaimed == 10
 
 
 async def test_unclaimed_deliveries_are_bounded_by_bytes(
@@ -281,12 +283,12 @@ async def test_unclaimed_deliveries_are_bounded_by_bytes(
             kept = [each.body for each in await runtime.unclaimed()]
 
             assert sum(map(len, kept)) <= 1_000
-            assert runtime.stats().unclaimed == len(kept)
+            assert (await runtime.stats()).unclaimed == len(kept)
             assert kept[-1][:3] == b"%03d" % number
         await asyncio.wait_for(runtime.keep_unclaimed(None, "r", b"x" * 1_001, now()), PATIENCE)
         await runtime.keep_unclaimed(None, "r", b"after", now())
 
         assert [each.body for each in await runtime.unclaimed()] == [b"after"]
-        assert runtime.stats().unclaimed == 1
+        assert (await runtime.stats()).unclaimed == 1
     async with open_sqlite() as runtime:
-        assert runtime.stats().unclaimed == 1
+        assert (await runtime.stats()).unclaimed == 1

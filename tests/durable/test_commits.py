@@ -15,6 +15,7 @@ from tests.conformance.builders import (
     accept,
     deliver,
     eventually,
+    idle,
     images,
     make,
     nothing,
@@ -171,7 +172,7 @@ async def test_nothing_is_seen_before_its_commit(open_sqlite: OpenSqlite) -> Non
             await gate.reached.wait()
             assert await runtime.ids() == []
         await creation
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        await eventually(lambda: idle(runtime))
         before = await runtime.get_state(birth.id)
         worker.given.clear()
         with held_up(runtime) as gate:
@@ -186,7 +187,7 @@ async def test_nothing_is_seen_before_its_commit(open_sqlite: OpenSqlite) -> Non
             assert not any(each.done() for each in (call, watcher, later, repeat))
             assert worker.given == []
             assert await runtime.get_state(birth.id) == before
-            assert not any(runtime.stats().tasks.values())
+            assert not any((await runtime.stats()).tasks.values())
         assert await asyncio.wait_for(watcher, PATIENCE) == await call
         assert await later == ["a"]
         assert (await repeat).id == birth.id
@@ -200,8 +201,8 @@ async def test_a_commit_that_fails_is_seen_by_nobody(open_sqlite: OpenSqlite, mo
         worker = Scribe(runtime)
         runtime.start(worker, slots=slots())
         await runtime.create(birth)
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
-        before, counts, commit = await runtime.get_state(birth.id), runtime.stats(), runtime._store.commit
+        await eventually(lambda: idle(runtime))
+        before, counts, commit = await runtime.get_state(birth.id), await runtime.stats(), runtime._store.commit
         watcher = asyncio.ensure_future(runtime.changed(birth.id, after=before.version))
 
         def fail() -> None:
@@ -220,14 +221,14 @@ async def test_a_commit_that_fails_is_seen_by_nobody(open_sqlite: OpenSqlite, mo
         assert [type(outcome) for outcome in outcomes] == [StateUnavailable] * 4
         assert runtime._store.commit == commit
         assert await runtime.get_state(birth.id) == before
-        assert runtime.stats() == counts
+        assert await runtime.stats() == counts
         assert not watcher.done()
         assert await runtime.unclaimed() == []
         assert (await runtime.create(a_birth(key=("key", "digest")))).created
         assert await runtime.secret("name", lambda: "kept") == "kept"
         assert await runtime.call(birth.id, deliver("kept"), images) == ["kept"]
         assert await asyncio.wait_for(watcher, PATIENCE) == before.version + 1
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
+        await eventually(lambda: idle(runtime))
         await tasks_match_state(runtime)
 
 

@@ -22,10 +22,12 @@ from tests.conformance.builders import (
     all_ids,
     deliver,
     eventually,
+    idle,
     images,
     make,
     nothing,
     now,
+    reads,
     tasks_match_state,
     version,
 )
@@ -80,7 +82,7 @@ async def test_while_nothing_can_be_committed_every_call_says_so(
     async with open_sqlite() as runtime:
         await runtime.create(old)
         await runtime.call(old.id, accept, version)
-        before, counts = await runtime.get_state(old.id), runtime.stats()
+        before, counts = await runtime.get_state(old.id), (await runtime.stats())
         with trouble(runtime):
             outcomes = await asyncio.gather(
                 *(runtime.create(birth) for birth in births),
@@ -91,7 +93,7 @@ async def test_while_nothing_can_be_committed_every_call_says_so(
             assert [type(outcome) for outcome in outcomes] == [StateUnavailable] * 21
             assert await runtime.get_state(old.id) == before
             assert await runtime.call(old.id, nothing, version) == before.version
-            assert runtime.stats() == counts
+            assert await runtime.stats() == counts
             assert await runtime.ids() == [old.id]
         assert {each.created for each in await asyncio.gather(*(runtime.create(birth) for birth in births))} == {True}
         assert await runtime.call(old.id, deliver("a"), images) == ["a"]
@@ -112,11 +114,11 @@ async def test_a_long_trouble_does_not_cost_a_task(open_sqlite: OpenSqlite, trou
         with trouble(runtime):
             runtime.start(worker, slots=slots(4))
             await worker.until(lambda: len(worker.given) > 200)  # far more than the five tries of a task at fault
-            assert runtime.stats().parked == 0
-        await eventually(lambda: not any(runtime.stats().tasks.values()))
+            assert (await runtime.stats()).parked == 0
+        await eventually(lambda: idle(runtime))
 
         assert {(await runtime.get_state(each)).status for each in ids} == {"completed"}
-        assert runtime.stats().parked == 0
+        assert (await runtime.stats()).parked == 0
         await tasks_match_state(runtime)
 
 
@@ -210,8 +212,8 @@ async def test_a_value_that_the_file_cannot_hold_fails_alone(open_sqlite: OpenSq
 
         failed = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]
         assert failed == [10, 14]
-        assert runtime.stats().unclaimed == 10 == len(await runtime.unclaimed())
-        assert runtime.stats().running == 5 == len(await runtime.ids())
+        assert (await runtime.stats()).unclaimed == 10 == len(await runtime.unclaimed())
+        assert (await runtime.stats()).running == 5 == len(await runtime.ids())
         await tasks_match_state(runtime)
 
 
@@ -247,7 +249,7 @@ async def test_a_read_that_fails_at_the_start_is_tried_again(
         worker = Scribe(runtime, act)
         runtime.start(worker, slots=slots())
         await worker.until(lambda: len(worker.given) >= 4)
-        await eventually(lambda: runtime.stats().running == 1)
+        await eventually(lambda: reads(runtime, lambda stats: stats.running == 1))
 
         assert failures == 2
         assert (await runtime.get_state(overdue.id)).status == "failed"

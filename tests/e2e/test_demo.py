@@ -43,6 +43,18 @@ def test_the_demo_takes_nothing_from_the_environment(world: World) -> None:
     assert "a-real-key" not in finished.out
 
 
+def test_two_demos_at_once_need_two_folders(world: World) -> None:
+    """The second is told so by the option's name; the first is not disturbed."""
+    first = world.start("demo")
+    first.wait_for("request")
+
+    second = world.run("demo")
+
+    assert second.code == 2
+    assert "another --folder" in second.err
+    assert first.wait().code == 0
+
+
 @pytest.mark.parametrize("word", ["simulator", "accepted", "delivered"])
 def test_ctrl_c_ends_the_demo_and_all_that_it_started(world: World, word: str) -> None:
     """At whatever point: exit code 130 within seconds, no process left, and the next run works."""

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -80,7 +81,9 @@ class Load:
 
         try:
             status, answer = fetch(f"{self.url}/v1/generations", "POST", body, {"Idempotency-Key": key})
-        except (OSError, HTTPException):
+        except (OSError, HTTPException) as error:
+            with self._lock:
+                self.errors[type(error).__name__] += 1
             return False
         if status != 202:
             with self._lock:
@@ -93,13 +96,18 @@ class Load:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found afterwards."""
+    """What was found afterwards. `settled`: seconds from the last fault until everything was complete."""
 
     accepted: int
     images: int
     lost: list[str]
     doubled: list[str]
     seconds: float
+    settled: float
+
+
+Rows = tuple[list[str], list[str]]
+"""What a read model has: the keys of its artifacts, the ids of its completed generations."""
 
 
 def kill_and_look(world: World, kills: int, seed: int) -> Verdict:
@@ -130,15 +138,33 @@ def kill_and_look(world: World, kills: int, seed: int) -> Verdict:
     finally:
         load.stop()
         print()
-    return _count(world, simulated, service, load.accepted, time.monotonic() - began)
+    return count(world, simulated, service, load.accepted, time.monotonic() - began, lambda: read_file(world))
 
 
-def _count(world: World, simulated: Simulated, service: Service, accepted: dict[str, int], seconds: float) -> Verdict:
-    until = time.monotonic() + SETTLING
+def read_file(world: World) -> Rows:
+    """The rows of a read model in its default file."""
+    with closing(sqlite3.connect(world.data / "projection.db")) as database:
+        keys = [row[0] for row in database.execute("SELECT key FROM artifacts")]
+        completed = [row[0] for row in database.execute("SELECT id FROM generations WHERE status = 'completed'")]
+    return keys, completed
+
+
+def count(
+    world: World,
+    simulated: Simulated,
+    service: Service,
+    accepted: dict[str, int],
+    seconds: float,
+    read: Callable[[], Rows],
+) -> Verdict:
+    """Wait until everything is complete, then look into state, store, read model and the simulator's ledger."""
+    began = time.monotonic()
+    until = began + SETTLING
     unsettled = set(accepted)
     while unsettled and time.monotonic() < until:
         unsettled -= {each for each in unsettled if is_settled(service.state(each))}
         time.sleep(0.2)
+    settled = time.monotonic() - began
     time.sleep(1)
     lost, doubled = [f"{each} is not complete" for each in unsettled], []
     keys: Counter[str] = Counter()
@@ -153,9 +179,8 @@ def _count(world: World, simulated: Simulated, service: Service, accepted: dict[
     files = Counter(str(path.relative_to(world.data / "artifacts")) for path in (world.data / "artifacts").rglob("*.*"))
     lost += [f"{key} is in state and not in the store" for key in keys if key not in files]
     doubled += [f"{key} is in the store and not in state" for key in files if key not in keys]
-    with closing(sqlite3.connect(world.data / "projection.db")) as database:
-        rows = Counter(row[0] for row in database.execute("SELECT key FROM artifacts"))
-        generations = {row[0] for row in database.execute("SELECT id FROM generations WHERE status = 'completed'")}
+    kept, completed = read()
+    rows, generations = Counter(kept), set(completed)
     lost += [f"{key} has no row" for key in keys if rows[key] == 0]
     doubled += [f"{key} has {rows[key]} rows" for key in rows if rows[key] > 1 or key not in keys]
     lost += [f"{each} has no completed row" for each in accepted if each not in generations]
@@ -167,7 +192,7 @@ def _count(world: World, simulated: Simulated, service: Service, accepted: dict[
         elif entry["billed"] > 1:
             doubled.append(f"{each} was billed {entry['billed']} times")
     doubled += [f"task {uuid} was billed and belongs to nobody" for uuid in ledger if len(ledger) > len(accepted)][:5]
-    return Verdict(len(accepted), sum(accepted.values()), lost, doubled, seconds)
+    return Verdict(len(accepted), sum(accepted.values()), lost, doubled, seconds, settled)
 
 
 def all_entries(simulated: Simulated) -> list[dict[str, Any]]:

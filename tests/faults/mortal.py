@@ -4,7 +4,6 @@ All I/O passes through ports, so the moments at which a process can die can be c
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,8 @@ import uvicorn
 
 from runware_provider.api import create_app
 from runware_provider.context import Context, _slots
+from runware_provider.durable import GenerationRuntime
+from runware_provider.durable.postgres import PostgresRuntime
 from runware_provider.durable.sqlite import SqliteRuntime
 from runware_provider.processing import Processing
 from runware_provider.serving import _Server
@@ -81,7 +82,6 @@ async def a_life(settings: Settings, listener: socket.socket, fate: Fate) -> Asy
         _GRAVES.append(opened.gen)
         asyncio.get_running_loop()._asyncgens.discard(opened.gen)  # type: ignore[attr-defined]
         runtime = whole.runtime
-        assert isinstance(runtime, SqliteRuntime)
         names = ("runtime", "artifacts", "projection_writer", "runware_client")
         mortal: dict[str, Any] = {name: Mortal(getattr(whole, name), fate) for name in names}
         ctx = replace(whole, **mortal)
@@ -99,8 +99,34 @@ async def a_life(settings: Settings, listener: socket.socket, fate: Fate) -> Asy
             await serving
 
 
-async def _kill(whole: Context, runtime: SqliteRuntime, worker: Processing) -> None:
+async def _kill(whole: Context, runtime: GenerationRuntime, worker: Processing) -> None:
     """What the operating system does to a process: files are closed, locks go, and no code of ours runs."""
+    if isinstance(runtime, PostgresRuntime):
+        await _kill_node(runtime)
+    else:
+        assert isinstance(runtime, SqliteRuntime)
+        await _kill_owner(runtime)
+    await worker.close()
+    await whole.artifacts.aclose()
+    await whole.projection.aclose()
+    if whole.runware_client is not None:
+        await whole.runware_client.close()
+    whole.owner.release()
+
+
+async def _kill_node(runtime: PostgresRuntime) -> None:
+    runtime._handout._stopping = True
+    for timer in runtime._handout._delayed.values():
+        timer.cancel()
+    tasks = [*runtime._handout._running.values(), *runtime._background, *runtime._jobs._tasks]
+    tasks += [*runtime._lanes._running, runtime._listener._task]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    runtime._pool.terminate()
+
+
+async def _kill_owner(runtime: SqliteRuntime) -> None:
     runtime._alarms.stop()
     runtime._handout._stopping = True
     tasks = [*runtime._handout._running.values(), *runtime._background, runtime._commits._task]
@@ -111,26 +137,29 @@ async def _kill(whole: Context, runtime: SqliteRuntime, worker: Processing) -> N
     await asyncio.gather(*tasks, return_exceptions=True)
     runtime._commits._thread.shutdown()
     runtime._store.close()
-    await worker.close()
-    await whole.artifacts.aclose()
-    await whole.projection.aclose()
-    if whole.runware_client is not None:
-        await whole.runware_client.close()
-    whole.owner.release()
 
 
 async def until(done: Callable[[], Awaitable[bool]], fate: Fate, *, within: float = 20.0) -> bool:
     """Wait until `done`, or death; whether it was done."""
-    async with asyncio.timeout(within):
-        while not fate.died.is_set():
-            try:
-                if await done():
-                    return True
-            except ProcessDied:
-                return False
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(fate.died.wait(), 0.02)
-    return False
+    death = asyncio.ensure_future(fate.died.wait())
+    try:
+        async with asyncio.timeout(within):
+            while not fate.died.is_set():
+                asked = asyncio.ensure_future(done())
+                await asyncio.wait((asked, death), return_when=asyncio.FIRST_COMPLETED)
+                if not asked.done():  # who asks a dead process is not answered
+                    asked.cancel()
+                    await asyncio.wait((asked,))
+                    return False
+                try:
+                    if asked.result():
+                        return True
+                except ProcessDied:
+                    return False
+                await asyncio.wait((death,), timeout=0.02)
+        return False
+    finally:
+        death.cancel()
 
 
 def files_below(folder: Path) -> list[Path]:

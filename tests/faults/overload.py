@@ -6,6 +6,7 @@ of by the simulator, so that the time to the acknowledgement is measured where R
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import tempfile
@@ -14,7 +15,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
-from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ import aiohttp
 
 from runware_provider.tokens import WebhookTokens
 from tests.e2e.processes import Simulated, World, eventually, fetch, free_port
-from tests.faults.kills import Verdict, _count
+from tests.faults.kills import Verdict, count, read_file
 
 CONNECTIONS = 32
 SECRET = "the-overload-secret"
@@ -132,7 +132,7 @@ class Prober(threading.Thread):
         connection = HTTPConnection(self._netloc, timeout=30)
         missing: dict[str, set[str]] = {}
         stranger = uuid4()
-        for number in count():
+        for number in itertools.count():
             over = self._over.is_set()
             if number % 10 == 0:
                 for generation_id, task_uuid, row in self._results(missing):
@@ -251,7 +251,7 @@ def overload(world: World, generations: int, seed: int) -> Figures:
         prober.finish()
     eventually(lambda: not service.get("/readyz")["running"], DRAINING)
     service.idle()
-    verdict = _count(world, simulated, service, load.accepted, time.monotonic() - began)
+    verdict = count(world, simulated, service, load.accepted, time.monotonic() - began, lambda: read_file(world))
     return Figures(
         verdict,
         submitting,

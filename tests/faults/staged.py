@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import cast
 
 from runware_provider.create import wait_for
+from runware_provider.durable.postgres import PostgresRuntime
 from runware_provider.durable.sqlite import SqliteRuntime
 from runware_provider.types import GenerationArgs, GenerationState
+from tests.conformance.builders import idle as no_task_is_left
 from tests.service import JsonObject, Service, eventually, images
 
 SECONDS = 10.0
@@ -46,6 +48,9 @@ class MovedClock:
         """Let time pass; alarms that fall due meanwhile ring."""
         self.ahead += by
         runtime = service.ctx.runtime
+        if isinstance(runtime, PostgresRuntime):
+            runtime._alarm_set.set()
+            return
         assert isinstance(runtime, SqliteRuntime)
         alarms = runtime._alarms
         if alarms._timer is not None:
@@ -150,7 +155,7 @@ def change(service: Service, *statements: str) -> None:
 
 def read_model(service: Service) -> Path:
     """The read model's file."""
-    return service.ctx.settings.data_dir / "projection.db"
+    return Path(service.ctx.settings.projection_address.removeprefix("sqlite:///"))
 
 
 async def purged(service: Service, state: GenerationState) -> GenerationState:
@@ -166,4 +171,4 @@ async def purged(service: Service, state: GenerationState) -> GenerationState:
 
 async def idle(service: Service) -> None:
     """Wait until no task waits or runs."""
-    await eventually(lambda: not any(service.ctx.runtime.stats().tasks.values()))
+    await eventually(lambda: no_task_is_left(service.ctx.runtime))

@@ -6,9 +6,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from runware_provider.artifacts import Artifacts
-from runware_provider.types import GenerationState
+from runware_provider.durable import Assignment
+from runware_provider.processing import Processing
+from runware_provider.stub import get_generation_stub
+from runware_provider.types import GenerationState, StoreOutput
 from tests.faults.staged import TABLE, MovedClock, Row, artifact_rows, idle, purged, read_model, rows
-from tests.service import JsonObject, Service, a_service, eventually, locked, objects, until
+from tests.service import JsonObject, Service, a_service, eventually, images, locked, objects, until
 
 UNDO = timedelta(seconds=31)
 
@@ -63,7 +66,7 @@ async def test_a_late_delivery_brings_nothing_back(tmp_path: Path) -> None:
         await idle(service)
 
         assert [answer.status for answer in (before, after, another)] == [200] * 3
-        assert service.ctx.runtime.stats().unclaimed == 0
+        assert (await service.ctx.runtime.stats()).unclaimed == 0
         await nothing_came_back(service, "late delivery of a deleted generation", tmp_path, state)
 
 
@@ -76,7 +79,7 @@ async def test_a_store_that_runs_past_the_purge_leaves_nothing(tmp_path: Path) -
         await deleted(service, state)
         clock.pass_time(service, UNDO)
         await eventually(lambda: _purged(service, state))
-        assert service.ctx.runtime.stats().tasks["StoreOutput"] == 1
+        assert (await service.ctx.runtime.stats()).tasks["StoreOutput"] == 1
         await idle(service)
 
         await nothing_came_back(service, "delete while an image is fetched", tmp_path, state)
@@ -158,3 +161,27 @@ async def test_a_deleted_generation_is_not_sent(tmp_path: Path) -> None:
 
         assert service.simulator.ledger.totals.billed == 0
         assert objects(tmp_path) == []
+
+
+async def test_what_was_put_by_a_process_that_died_is_swept(tmp_path: Path) -> None:
+    """Its task is given again, finds the image confirmed or the generation purged, and removes what nobody keeps."""
+    async with a_service(tmp_path, clock=(clock := MovedClock()), options={"image_bytes": 40_000}) as service:
+        state, other = await service.made(), await service.made()
+        [image], [beside] = images(state), images(other)
+        folder = service.ctx.settings.data_dir / "artifacts" / image.key.rpartition("/")[0]
+        stray = folder / f"{image.id}-{'f' * 12}.jpg"
+        stray.write_bytes(b"what a dead process put")
+        again = Assignment(2**40, state.id, StoreOutput(image.id), 1)
+        await Processing(service.ctx, service.ctx.webhook_url).perform(again)
+
+        assert sorted(folder.iterdir()) == [folder / image.key.rpartition("/")[2]]
+
+        await get_generation_stub(service.ctx, state.id).tell("delete")
+        clock.pass_time(service, timedelta(minutes=1))
+        await purged(service, state)
+        folder.mkdir(exist_ok=True)
+        stray.write_bytes(b"what a dead process put")
+        await Processing(service.ctx, service.ctx.webhook_url).perform(again)
+
+        assert not stray.exists()
+        assert [path.name for path in objects(tmp_path)] == [beside.key.rpartition("/")[2]]

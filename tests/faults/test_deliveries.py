@@ -227,7 +227,7 @@ async def test_what_belongs_to_nobody_is_kept_and_harms_nobody(tmp_path: Path) -
         answers = [await service.deliver(stranger, {"data": [item]}) for _ in range(2)]
 
         assert [answer.status for answer in answers] == [200, 200]
-        assert service.ctx.runtime.stats().unclaimed == 1
+        assert (await service.ctx.runtime.stats()).unclaimed == 1
         balanced(service, "webhook for an unknown id", [await service.ctx.runtime.get_state(state.id)])
 
 

@@ -101,13 +101,13 @@ async def test_a_store_that_takes_nothing_shows_and_heals(tmp_path: Path, breaki
 
                 await clock.pass_until(service, timedelta(minutes=1), shown)
                 assert {(state.status, len(state.outputs)) for state in held} == {("running", 0)}
-                assert list((data / "tmp").iterdir()) == []
+                assert list((service.ctx.owner.data_dir / "tmp").iterdir()) == []
             clock.pass_time(service, timedelta(minutes=20))
             done = await all_stored(service, states)
 
             balanced(service, f"object store {breaking.__name__.replace('_', ' ')}", done)
             assert {tuple(error_codes(state)) for state in done} == {()}
-            assert list((data / "tmp").iterdir()) == []
+            assert list((service.ctx.owner.data_dir / "tmp").iterdir()) == []
 
 
 @contextmanager
@@ -201,7 +201,7 @@ async def test_a_read_model_in_trouble_is_replayed_while_traffic_goes_on(tmp_pat
         )
 
         assert answer.json == {"replayed": 5}
-        assert service.ctx.runtime.stats().projection_failed == 0
+        assert (await service.ctx.runtime.stats()).projection_failed == 0
         balanced(service, f"read model: {trouble.name}", [before, *during, *done])
 
 

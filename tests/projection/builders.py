@@ -122,9 +122,3 @@ def forbid_writing(path: Path) -> None:
 
 def move(path: Path, to: Path) -> None:
     path.rename(to)
-
-
-def run(path: Path, *statements: str) -> None:
-    with a_connection(path) as connection:
-        for statement in statements:
-            connection.execute(statement)

@@ -1,8 +1,8 @@
 """What comes from outside can be anything. It must never fail a write, and never be read back as something else."""
 
+import asyncio
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +13,16 @@ from runware_provider.errors import api_rejected, projection_failed, timeout, we
 from runware_provider.projection import Projection
 from runware_provider.projection.rows import indexed, rows_of, stored_time
 from runware_provider.types import ListArgs
-from tests.projection.builders import NOON, a_state, an_image, an_output_error, rows
+from tests.projection.builders import NOON, a_state, an_image, an_output_error
+from tests.projection.places import Place
 
 HALF = "\ud83d"
+ANY_TEXT = st.text(alphabet=st.characters(codec=None), max_size=300)
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
 
 
 def deep(levels: int) -> Any:
@@ -47,35 +54,35 @@ def deep(levels: int) -> Any:
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_no_input_fails_a_write(projection: Projection, path: Path, hostile: Any) -> None:
+async def test_no_input_fails_a_write(projection: Projection, place: Place, hostile: Any) -> None:
     """Every field of an input may hold anything, and the row is still written, read and valid JSON."""
     names = ("positivePrompt", "negativePrompt", "width", "height", "seedImage")
     state = a_state(input=dict.fromkeys(names, hostile), outputs=[an_image()])
 
     assert await projection.write([state]) == [None]
     assert await projection.get(state.id) is not None
-    (row,) = rows(path, "generations")
+    (row,) = place.rows("generations")
     json.loads(row["input"])
     assert len(row["input"].encode()) <= 65_536
     assert len(row["prompt"] or "") <= 8_192
 
 
-async def test_a_seed_image_is_left_out_and_the_rest_of_the_input_kept(projection: Projection, path: Path) -> None:
+async def test_a_seed_image_is_left_out_and_the_rest_of_the_input_kept(projection: Projection, place: Place) -> None:
     """30 MB of base64 are no use in a table; what one would query stays. Looked at only as far as needed."""
     state = a_state(input={"seedImage": "A" * 30_000_000, "steps": 20})
     started = time.process_time()
     await projection.write([state])
 
     assert time.process_time() - started < 0.2
-    (row,) = rows(path, "generations")
+    (row,) = place.rows("generations")
     assert json.loads(row["input"]) == {"seedImage": "(omitted: 30000000 characters)", "steps": 20}
 
 
-async def test_an_input_without_end_is_left_out_as_a_whole(projection: Projection, path: Path) -> None:
+async def test_an_input_without_end_is_left_out_as_a_whole(projection: Projection, place: Place) -> None:
     """Half of a JSON document is none."""
     await projection.write([a_state(input={"loras": [{"model": "x" * 1_000}] * 10_000})])
 
-    (row,) = rows(path, "generations")
+    (row,) = place.rows("generations")
     assert json.loads(row["input"]) == {"omitted": "more than 65536 bytes"}
 
 
@@ -106,18 +113,8 @@ async def test_a_label_and_a_model_are_found_by_their_exact_value(projection: Pr
         assert [state.id] == [item.id for item in (await projection.list(args)).items]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.text(alphabet=st.characters(codec=None), max_size=300),
-    st.dictionaries(
-        st.text(alphabet=st.characters(codec=None), max_size=5),
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet=st.characters(codec=None)),
-            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-            max_leaves=20,
-        ),
-    ),
-)
+@settings(max_examples=60, deadline=None)
+@given(ANY_TEXT, st.dictionaries(ANY_TEXT, ANY_JSON))
 def test_rows_are_always_json_that_any_parser_takes(word: str, input_: dict[str, Any]) -> None:
     """No NaN, no half characters, no NUL, no numbers beyond 64 bits: they go as one JSON parameter to any database."""
 
@@ -133,6 +130,26 @@ def test_rows_are_always_json_that_any_parser_takes(word: str, input_: dict[str,
         assert not isinstance(integer, int) or abs(integer) < 2**63
 
 
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(ANY_TEXT, ANY_TEXT, ANY_JSON), min_size=1, max_size=20))
+def test_any_content_is_written_whole_batches_at_a_time(place: Place, contents: list[tuple[str, str, Any]]) -> None:
+    """In every database, and found again by its labels and its model: nothing in it means anything to the SQL."""
+    states = [
+        a_state(input={"positivePrompt": key, "more": more}, model=value, metadata={key: value}, outputs=[an_image()])
+        for key, value, more in contents
+    ]
+
+    async def written_and_found() -> None:
+        projection = await place.open()
+        assert [None] * len(states) == await projection.write(states)
+        for state in states:
+            args = ListArgs(model=state.model, metadata=state.metadata, limit=200)
+            assert state.id in {item.id for item in (await projection.list(args)).items}
+        await projection.aclose()
+
+    asyncio.run(written_and_found())
+
+
 @given(
     st.text(alphabet=st.characters(codec=None), max_size=400), st.text(alphabet=st.characters(codec=None), max_size=400)
 )
@@ -142,7 +159,7 @@ def test_two_values_are_indexed_alike_only_when_they_are_alike(one: str, other: 
     assert len(indexed(one).encode()) <= 800
 
 
-async def test_every_field_that_one_would_query_has_its_column(projection: Projection, path: Path) -> None:
+async def test_every_field_that_one_would_query_has_its_column(projection: Projection, place: Place) -> None:
     """The database is the team's: this is what they find there."""
     images = [an_image(cost_micros=1_300), an_image(cost_micros=None)]
     failures = [an_output_error(), an_output_error(), an_output_error(webhook_error([{"code": "contentFilter"}]))]
@@ -155,7 +172,7 @@ async def test_every_field_that_one_would_query_has_its_column(projection: Proje
     )
     await projection.write([state])
 
-    (row,) = rows(path, "generations")
+    (row,) = place.rows("generations")
     moment = "2026-11-25T12:00:00.123Z"
     assert {
         "id": str(state.id),
@@ -182,7 +199,7 @@ async def test_every_field_that_one_would_query_has_its_column(projection: Proje
         "error": '{"code":"timeout","received":2,"expected":4}',
         "input": '{"positivePrompt":"a lighthouse","negativePrompt":"fog","width":512,"height":768.0}',
     } == row
-    found = rows(path, "artifacts")
+    found = place.rows("artifacts")
     assert sorted(str(image.id) for image in images) == [artifact["id"] for artifact in found]
     first = next(artifact for artifact in found if artifact["id"] == str(images[0].id))
     assert {
@@ -210,11 +227,11 @@ async def test_cost_is_unknown_rather_than_zero(projection: Projection) -> None:
     assert [summary.cost_micros for summary in found if summary] == [None, None, 0]
 
 
-async def test_an_error_with_anything_in_it_is_kept(projection: Projection, path: Path) -> None:
+async def test_an_error_with_anything_in_it_is_kept(projection: Projection, place: Place) -> None:
     """Runware's own error objects are as hostile as anything else."""
     await projection.write([a_state(error=api_rejected(400, [{"message": f"\x00{HALF}", "n": 10**100}]))])
 
-    (row,) = rows(path, "generations")
+    (row,) = place.rows("generations")
     assert "api_rejected" == row["error_code"] == json.loads(row["error"])["code"]
 
 

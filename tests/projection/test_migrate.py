@@ -14,13 +14,22 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from runware_provider.errors import ConfigurationError
-from runware_provider.projection import Projection, migrate, migration_sql, pending
+from runware_provider.projection import Projection, migrate, migration_sql, pending, schema
 from runware_provider.projection.migrate import DIRECTORY
 from runware_provider.projection.schema import REVISIONS, VERSION_TABLE
 from runware_provider.projection.tables import metadata
-from tests.projection.builders import contents, rows, run
+from tests.projection.builders import a_state, an_image, contents
+from tests.projection.places import NewPlace, Place, SQLitePlace
+
+COLUMNS = """
+    SELECT table_name AS "table", column_name, data_type, collation_name, is_nullable
+    FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, ordinal_position
+"""
+INDEXES = """SELECT tablename AS "table", indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname"""
 
 
 def ddl(path: Path) -> dict[str, str]:
@@ -42,6 +51,21 @@ def test_the_schema_is_the_sum_of_its_migrations(path: Path, tmp_path: Path) -> 
 
     assert differences == []
     assert ddl(tmp_path / "made.db") == ddl(path)
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_the_schema_is_the_sum_of_its_migrations_on_postgresql_too(place: Place, new_place: NewPlace) -> None:
+    """Columns, types, collations, keys and partial indexes, as the catalogue has them."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    made = new_place(migrated=False)
+    for table in metadata.sorted_tables:
+        made.run(str(CreateTable(table).compile(dialect=dialect)))
+        made.run(*(str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes))
+
+    for catalogue in (COLUMNS, INDEXES):
+        found = [row for row in place.ask(catalogue) if VERSION_TABLE not in row["table"]]
+        assert len(found) >= 8
+        assert made.ask(catalogue) == found
 
 
 def test_the_known_revisions_are_those_in_the_directory() -> None:
@@ -71,59 +95,84 @@ async def test_a_new_file_is_made_and_migrated(tmp_path: Path) -> None:
     url = f"sqlite://{folder / 'a #1.db'}"
 
     assert await migrate(url) == REVISIONS
-    assert () == await pending(url) == await migrate(url)
     assert [file.name for file in folder.iterdir()] == ["a #1.db"]
 
 
-async def test_processes_that_migrate_at_once_do_it_once(tmp_path: Path) -> None:
+async def test_an_empty_database_is_migrated_once(new_place: NewPlace) -> None:
+    """And is then as ready as any other."""
+    place = new_place(migrated=False)
+    assert await pending(place.url, d1=place.d1) == REVISIONS
+
+    assert await migrate(place.url, d1=place.d1) == REVISIONS
+    assert () == await pending(place.url, d1=place.d1) == await migrate(place.url, d1=place.d1)
+    assert place.everything() == {"generations": [], "artifacts": [], "generation_metadata": []}
+    projection = await place.open()
+    assert await projection.write([a_state(outputs=[an_image()], metadata={"a": "b"})]) == [None]
+    await projection.aclose()
+
+
+async def test_processes_that_migrate_at_once_do_it_once(new_place: NewPlace) -> None:
     """Every node of a deployment may run `migrate` at its start."""
-    applied = await asyncio.gather(*(migrate(f"sqlite://{tmp_path / 'read.db'}") for _ in range(4)))
+    place = new_place(migrated=False)
+    applied = await asyncio.gather(*(migrate(place.url, d1=place.d1) for _ in range(5)))
 
-    assert sorted(applied) == [(), (), (), REVISIONS]
+    assert sorted(applied) == [(), (), (), (), REVISIONS]
+    await (await place.open()).aclose()
 
 
-async def test_a_missing_schema_is_named_with_its_remedy(tmp_path: Path) -> None:
+async def test_a_missing_file_is_named_with_its_remedy(tmp_path: Path) -> None:
     """And nothing is made by looking."""
     path = tmp_path / "read.db"
-    for message in ("There is no read model at", "has no read model yet"):
-        with pytest.raises(ConfigurationError, match=f"{message}.*run `runware-provider migrate`"):
-            await Projection.open(f"sqlite://{path}", migrate=False)
-        assert path.exists() == (message != "There is no read model at")
-        path.touch()
-    assert await pending(f"sqlite://{path}") == REVISIONS
+    with pytest.raises(ConfigurationError, match=r"There is no read model at.*run `runware-provider migrate`"):
+        await Projection.open(f"sqlite://{path}", migrate=False)
+    assert not path.exists()
 
 
-async def test_a_schema_that_is_too_new_is_refused_untouched(path: Path) -> None:
+async def test_a_missing_schema_is_named_with_its_remedy(new_place: NewPlace) -> None:
+    """And nothing is made by looking."""
+    place = new_place(migrated=False)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"has no read model yet.*run `runware-provider migrate`"):
+            await place.open()
+    assert await pending(place.url, d1=place.d1) == REVISIONS
+
+
+async def test_a_schema_that_is_too_old_is_named_with_its_remedy(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that needs more than there is does not start on it."""
+    monkeypatch.setattr(schema, "REVISIONS", (*REVISIONS, "0002"))
+    with pytest.raises(ConfigurationError, match=r"older schema .'0001'.*run `runware-provider migrate`"):
+        await place.open()
+    assert await pending(place.url, d1=place.d1) == ("0002",)
+
+
+async def test_a_schema_that_is_too_new_is_refused_untouched(place: Place) -> None:
     """A newer release may have given columns another meaning."""
-    run(path, "UPDATE runware_provider_schema SET version_num = '9999'")
-    before = contents(path)
-    url = f"sqlite://{path}"
+    place.run("UPDATE runware_provider_schema SET version_num = '9999'")
+    before = contents(place.path) if isinstance(place, SQLitePlace) else b""
 
     for attempt in (
-        Projection.open(url, migrate=False),
-        Projection.open(url, migrate=True),
-        migrate(url),
-        pending(url),
+        place.open(),
+        place.open(migrate=True),
+        migrate(place.url, d1=place.d1),
+        pending(place.url, d1=place.d1),
     ):
         with pytest.raises(ConfigurationError, match=r"'9999', newer than this release knows .*install"):
             await attempt
-    assert before == contents(path)
+    assert place.ask("SELECT version_num FROM runware_provider_schema") == [{"version_num": "9999"}]
+    if isinstance(place, SQLitePlace):
+        assert before == contents(place.path)
 
 
-async def test_tables_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+async def test_tables_that_are_not_ours_are_left_alone(new_place: NewPlace) -> None:
     """All or nothing: of a migration that fails, nothing stays."""
-    path = tmp_path / "theirs.db"
-    run(path, "CREATE TABLE artifacts (theirs)", "INSERT INTO artifacts VALUES (1)")
+    place = new_place(migrated=False)
+    place.run("CREATE TABLE artifacts (theirs INTEGER)", "INSERT INTO artifacts VALUES (1)")
 
-    with pytest.raises(ConfigurationError, match=r"table artifacts already exists.*PROJECTION_URL"):
-        await migrate(f"sqlite://{path}")
-    assert list(ddl(path)) == ["artifacts"]
-    assert rows_of_theirs(path) == [{"theirs": 1}]
-
-
-def rows_of_theirs(path: Path) -> list[dict[str, int]]:
-    with closing(sqlite3.connect(path)) as connection:
-        return [{"theirs": row[0]} for row in connection.execute("SELECT theirs FROM artifacts")]
+    with pytest.raises(ConfigurationError, match=r'(table |relation ")artifacts"? already exists.*PROJECTION_URL'):
+        await migrate(place.url, d1=place.d1)
+    assert place.ask("SELECT * FROM artifacts") == [{"theirs": 1}]
+    place.run("DROP TABLE artifacts")
+    assert await migrate(place.url, d1=place.d1) == REVISIONS
 
 
 @pytest.mark.parametrize(
@@ -132,6 +181,7 @@ def rows_of_theirs(path: Path) -> list[dict[str, int]]:
         ("", "not known; use sqlite:///absolute"),
         ("read.db", "not known; use sqlite:///absolute"),
         ("mysql://ada:secret@host/db", "'mysql://' is not known"),
+        ("secret:secret@x://", "'this' is not known"),
         ("sqlite://", "absolute path"),
         ("sqlite:///", "absolute path"),
         ("sqlite://relative.db", "absolute path"),
@@ -155,15 +205,10 @@ def test_a_start_at_head_imports_no_alembic_and_a_mere_import_no_sqlalchemy(path
     program = f"""
 import asyncio, sys
 from runware_provider.projection import Projection
-assert not {{"sqlalchemy", "alembic"}} & set(sys.modules)
+assert not {{"sqlalchemy", "alembic", "asyncpg", "aiohttp"}} & set(sys.modules)
 async def main():
     await (await Projection.open("sqlite://{path}", migrate=True)).aclose()
 asyncio.run(main())
-assert "sqlalchemy" in sys.modules and "alembic" not in sys.modules
+assert "sqlalchemy" in sys.modules and not {{"alembic", "asyncpg", "aiohttp"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_generations_are_empty_after_migrating(path: Path) -> None:
-    """A fresh read model has its tables and no rows."""
-    assert [] == rows(path, "generations") == rows(path, "artifacts") == rows(path, "generation_metadata")

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 
 from runware_provider.projection import Projection
 from runware_provider.types import GenerationState
-from tests.projection.builders import NOON, a_state, an_id, an_image, an_output_error, rows
-
-TABLES = ("generations", "artifacts", "generation_metadata")
+from tests.projection.builders import NOON, a_state, an_id, an_image, an_output_error
+from tests.projection.places import NewPlace, Place
 
 
 def a_life(id_: UUID, *, deleted: bool) -> list[GenerationState]:
@@ -32,17 +30,13 @@ def a_life(id_: UUID, *, deleted: bool) -> list[GenerationState]:
     return life
 
 
-def everything(path: Path, id_: UUID) -> dict[str, list[dict[str, Any]]]:
-    return {table: rows(path, table, id_) for table in TABLES}
-
-
 class Bench:
     """Two read models: one is told a story, the other only its end."""
 
-    def __init__(self, folder: Path, runner: asyncio.Runner) -> None:
-        self.paths = [folder / "story.db", folder / "end.db"]
+    def __init__(self, new_place: NewPlace, runner: asyncio.Runner) -> None:
+        self.places = [new_place(), new_place()]
         self._runner = runner
-        self.story, self.end = (runner.run(Projection.open(f"sqlite://{path}", migrate=True)) for path in self.paths)
+        self.story, self.end = (runner.run(place.open()) for place in self.places)
 
     def tell(self, projection: Projection, batch: list[GenerationState]) -> None:
         assert [None] * len(batch) == self._runner.run(projection.write(batch))
@@ -53,14 +47,14 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(new_place: NewPlace) -> Iterator[Bench]:
     with asyncio.Runner() as runner:
-        bench = Bench(tmp_path, runner)
+        bench = Bench(new_place, runner)
         yield bench
         bench.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), deleted=st.booleans())
 def test_any_order_and_repetition_of_versions_ends_with_the_newest(
     bench: Bench, data: st.DataObject, *, deleted: bool
@@ -76,10 +70,10 @@ def test_any_order_and_repetition_of_versions_ends_with_the_newest(
         story = story[size:]
     bench.tell(bench.end, [life[-1]])
 
-    assert everything(bench.paths[1], id_) == everything(bench.paths[0], id_)
+    assert bench.places[1].everything(id_) == bench.places[0].everything(id_)
 
 
-async def test_a_tombstone_keeps_only_ids_and_times(projection: Projection, path: Path) -> None:
+async def test_a_tombstone_keeps_only_ids_and_times(projection: Projection, place: Place) -> None:
     """Deleted means deleted: neither prompt nor labels nor images stay, but the version does."""
     state = a_state(metadata={"user": "ada"}, outputs=[an_image()])
     await projection.write([state])
@@ -95,7 +89,7 @@ async def test_a_tombstone_keeps_only_ids_and_times(projection: Projection, path
         "completed_at": time,
         "deleted_at": time,
     }
-    found = everything(path, state.id)
+    found = place.everything(state.id)
     assert [kept] == [{name: value for name, value in row.items() if value is not None} for row in found["generations"]]
     assert [] == found["artifacts"] == found["generation_metadata"]
     assert await projection.get(state.id) is None
@@ -123,14 +117,44 @@ async def test_an_older_version_is_success_and_changes_nothing(projection: Proje
     assert found.status == "completed"
 
 
-async def test_what_is_written_survives_the_process(path: Path) -> None:
+async def test_what_is_written_survives_the_process(place: Place) -> None:
     """Another start finds the rows."""
     state = a_state(outputs=[an_image()])
     for written in (True, False):
-        projection = await Projection.open(f"sqlite://{path}", migrate=False)
+        projection = await place.open()
         if written:
             await projection.write([state])
         found = await projection.get(state.id)
         await projection.aclose()
         assert found is not None
         assert len(found.artifacts) == 1
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "d1"], indirect=True)  # a file has one owner
+async def test_processes_that_write_the_same_generations_at_once_end_with_the_newest(place: Place) -> None:
+    """Two nodes, every batch in another order, no deadlock: each generation ends as its last version says, whole."""
+    lives = [a_life(an_id(), deleted=number % 3 == 0) for number in range(12)]
+    nodes = [await place.open() for _ in range(3)]
+    random = Random(7)
+
+    async def play(projection: Projection) -> None:
+        versions = [state for life in lives for state in life]
+        random.shuffle(versions)
+        for start in range(0, len(versions), 7):
+            batch = versions[start : start + 7]
+            assert [None] * len(batch) == await projection.write(batch)
+
+    await asyncio.gather(*(play(node) for node in nodes for _ in range(2)))
+    found = place.everything()
+    for node in nodes:
+        await node.aclose()
+
+    for life in lives:
+        last, id_ = life[-1], str(life[-1].id)
+        (row,) = [row for row in found["generations"] if row["id"] == id_]
+        artifacts = [row["id"] for row in found["artifacts"] if row["generation_id"] == id_]
+        labels = {row["key"] for row in found["generation_metadata"] if row["generation_id"] == id_}
+        gone = last.deleted_at is not None
+        assert last.version == row["version"]
+        assert ([] if gone else [str(output.id) for output in last.outputs]) == artifacts
+        assert (set() if gone else last.metadata.keys()) == labels

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from runware_provider.errors import ProjectionFailed, ProjectionUnavailable, projection_failed
-from runware_provider.projection import Projection, ProjectionWriter, sqlite
+from runware_provider.errors import ProjectionFailed, ProjectionUnavailable
+from runware_provider.projection import Projection, ProjectionWriter
 from runware_provider.types import GenerationState, ListArgs
-from tests.projection.builders import a_connection, a_state, rows, run
+from tests.projection.builders import a_state
+from tests.projection.places import Place
 
 
 class Watched(Projection):
@@ -30,23 +30,23 @@ async def watched(projection: Projection) -> Watched:
     return watched
 
 
-async def test_what_is_asked_together_is_written_together(watched: Watched, path: Path) -> None:
+async def test_what_is_asked_together_is_written_together(watched: Watched, place: Place) -> None:
     """A commit waits for the disk: 200 states share a few."""
     writer = ProjectionWriter(watched, batch=64)
     outcomes = await asyncio.gather(*(writer.project(a_state()) for _ in range(200)))
 
     assert outcomes == [None] * 200
     assert watched.batches == [64, 64, 64, 8]
-    assert len(rows(path, "generations")) == 200
+    assert len(place.rows("generations")) == 200
 
 
-async def test_an_answer_means_durable(watched: Watched, path: Path) -> None:
+async def test_an_answer_means_durable(watched: Watched, place: Place) -> None:
     """`record_projection` is committed on the strength of it."""
     writer = ProjectionWriter(watched)
     state = a_state()
     await writer.project(state)
 
-    assert len(rows(path, "generations", state.id)) == 1
+    assert len(place.rows("generations", state.id)) == 1
 
 
 async def test_more_than_the_queue_holds_wait_their_turn(watched: Watched) -> None:
@@ -58,13 +58,9 @@ async def test_more_than_the_queue_holds_wait_their_turn(watched: Watched) -> No
     assert sum(watched.batches) == 50
 
 
-async def test_each_caller_gets_its_own_outcome(watched: Watched, path: Path) -> None:
+async def test_each_caller_gets_its_own_outcome(watched: Watched, place: Place) -> None:
     """The poisoned one alone hears that it failed."""
-    run(
-        path,
-        "CREATE TRIGGER refuse BEFORE INSERT ON generations WHEN NEW.prompt = 'poison' "
-        "BEGIN SELECT RAISE(ABORT, 'no'); END",
-    )
+    place.refuse("generations", "prompt", "poison", "not welcome")
     writer = ProjectionWriter(watched)
     good, bad, other = await asyncio.gather(
         writer.project(a_state()),
@@ -72,38 +68,34 @@ async def test_each_caller_gets_its_own_outcome(watched: Watched, path: Path) ->
         writer.project(a_state()),
     )
 
-    assert (None, projection_failed("no"), None) == (good, bad, other)
+    assert (good, other) == (None, None)
+    assert bad is not None
+    assert "not welcome" in bad.message
 
 
-async def test_an_outage_is_waited_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("impatient")
+async def test_an_outage_is_waited_out(place: Place) -> None:
     """A lost connection is tried again before anything is said to have failed."""
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
-    projection = await Projection.open(f"sqlite://{path}", migrate=False)
+    projection = await place.open()
     writer = ProjectionWriter(projection)
-    with a_connection(path) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with place.writes_blocked():
         task = asyncio.create_task(writer.project(a_state()))
-        done, _ = await asyncio.wait([task], timeout=0.1)
+        done, _ = await asyncio.wait([task], timeout=0.2)
         assert not done
-        other.execute("ROLLBACK")
 
     assert await task is None
     await projection.aclose()
 
 
-async def test_patience_ends_for_all_that_waited_not_batch_by_batch(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("impatient")
+async def test_patience_ends_for_all_that_waited_not_batch_by_batch(place: Place) -> None:
     """In an outage a hundred batches must not each wait ten seconds in turn. Afterwards the writer works again."""
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
-    projection = await Projection.open(f"sqlite://{path}", migrate=False)
+    projection = await place.open()
     writer = ProjectionWriter(projection, batch=2, patience=timedelta(milliseconds=100))
-    with a_connection(path) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with place.writes_blocked():
         outcomes = await asyncio.wait_for(asyncio.gather(*(writer.project(a_state()) for _ in range(40))), 1)
-        other.execute("ROLLBACK")
 
-    assert {"database is locked"} == {outcome.message for outcome in outcomes if outcome}
+    assert {place.busy} == {outcome.message for outcome in outcomes if outcome}
     assert sum(outcome is not None for outcome in outcomes) == 40
     assert await writer.project(a_state()) is None
     await projection.aclose()
@@ -139,20 +131,20 @@ async def test_a_mistake_of_ours_reaches_the_caller_and_the_writer_goes_on(
     assert await writer.project(a_state()) is None
 
 
-async def test_closing_waits_for_what_was_given(watched: Watched, path: Path) -> None:
+async def test_closing_waits_for_what_was_given(watched: Watched, place: Place) -> None:
     """SIGTERM loses nothing that was under way; with nothing under way it is immediate, and may be repeated."""
     writer = ProjectionWriter(watched, batch=4)
     tasks = [asyncio.create_task(writer.project(a_state())) for _ in range(20)]
     await asyncio.sleep(0)
     await writer.aclose()
 
-    assert len(rows(path, "generations")) == 20
+    assert len(place.rows("generations")) == 20
     assert await asyncio.gather(*tasks) == [None] * 20
     await writer.aclose()
 
 
 async def test_lists_go_on_while_writes_run(watched: Watched) -> None:
-    """A reader has its own connection and its own thread."""
+    """A reader has its own connection."""
     writer = ProjectionWriter(watched)
     writing = asyncio.gather(*(writer.project(a_state()) for _ in range(300)))
     pages = [await watched.list(ListArgs()) for _ in range(10)]

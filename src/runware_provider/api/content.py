@@ -7,9 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from runware_provider.api.problems import problem
+from runware_provider.artifacts import StoreUnavailable
 from runware_provider.context import Context
 from runware_provider.create import get_generation
-from runware_provider.errors import OutputNotFound
+from runware_provider.errors import InvalidArgs, OutputNotFound
 from runware_provider.types import GenerationArgs, GenerationState, OutputArgs, SuccessOutput
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -44,6 +45,9 @@ async def output_content(ctx: Context, request: Request) -> Response:
     }
     if _names(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
+    address = await _elsewhere(ctx, request, output)
+    if address is not None:
+        return Response(status_code=307, headers={"Location": address, "Cache-Control": "no-store"})
     try:
         wanted = None if request.method == "HEAD" else _wanted(request, etag, output.size_bytes)
     except _Unsatisfiable:
@@ -57,8 +61,19 @@ async def output_content(ctx: Context, request: Request) -> Response:
     headers["Content-Length"] = str(stop - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=output.content_type)
-    content = await ctx.artifacts.read(output.key, wanted)
+    try:
+        content = await ctx.artifacts.read(output.key, wanted)
+    except InvalidArgs as error:
+        raise StoreUnavailable("the object store has less of this image than was stored") from error
     return StreamingResponse(content, status, headers, output.content_type)
+
+
+async def _elsewhere(ctx: Context, request: Request, output: SuccessOutput) -> str | None:
+    """Where the store itself serves the bytes, when clients are to be sent there. Never to be logged."""
+    # A peer without an address is a command on the owner's socket, which leads nowhere else.
+    if not ctx.settings.content_redirects or request.client is None:
+        return None
+    return await ctx.artifacts.sign(output.key, "HEAD" if request.method == "HEAD" else "GET")
 
 
 def _names(header: str | None, etag: str) -> bool:

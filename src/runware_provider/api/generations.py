@@ -3,14 +3,17 @@
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BeforeValidator
 from starlette.responses import StreamingResponse
 
+from runware_provider.api.answers import EVENT_STREAM, documented, header
 from runware_provider.api.events import generation_events
-from runware_provider.api.problems import documented, refused
+from runware_provider.api.problems import refused
+from runware_provider.api.queries import refuse_repeats
 from runware_provider.context import Context
 from runware_provider.create import create_generation, get_generation, wait_for
 from runware_provider.errors import InvalidArgs, OutputNotFound, ServiceStopping
@@ -29,10 +32,22 @@ MAX_WAIT = 60
 """Seconds that `Prefer: wait` is followed at most."""
 
 _WAIT = re.compile(r"wait=(\d{1,6})")
-_EXAMPLE = {
-    "input": {"positivePrompt": "a lighthouse at dusk", "model": "runware:101@1", "width": 1024, "height": 1024},
-    "metadata": {"project": "postcards"},
+_ONE = (404, 422, 500, 503)
+"""The problems of every route about one generation."""
+
+_LOCATION = {
+    "Location": header("Where to look for what becomes of it.", "/v1/generations/01a213d7-a3fb-72ac-88a2-96baf3d558fe")
 }
+
+
+def _written(value: Any) -> Any:
+    """A time as it is written; a bare number could be seconds or milliseconds or a slip."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}", value):
+        raise ValueError("must be a time such as 2026-11-24T12:00:00Z")
+    return value
+
+
+_Moment = Annotated[datetime, BeforeValidator(_written)]
 
 
 def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
@@ -43,10 +58,14 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         "",
         status_code=202,
         summary="Ask for images",
-        responses={202: {"model": GenerationState}, **documented(400, 402, 409, 413, 415, 422, 429, 502, 503)},
+        response_description="It is kept and will be done. Its state, settled or not.",
+        responses={
+            202: {"model": GenerationState, "headers": _LOCATION},
+            **documented(402, 409, 422, 429, 500, 502, 503),
+        },
     )
     async def create(
-        args: Annotated[CreateArgs, Body(openapi_examples={"lighthouse": {"value": _EXAMPLE}})],
+        args: CreateArgs,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
         prefer: Annotated[str | None, Header(max_length=255)] = None,
     ) -> Response:
@@ -62,13 +81,18 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
                 state = await wait_for(ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, limit)
         return _state(state, 202, {"Location": f"/v1/generations/{state.id}"})
 
-    @routes.get("", summary="The read model, newest first", responses={200: {"model": Page}, **documented(422, 503)})
+    @routes.get(
+        "",
+        summary="The read model, newest first",
+        response_description="One page.",
+        responses={200: {"model": Page}, **documented(422, 503)},
+    )
     async def index(
         request: Request,
         status: Status | None = None,
         model: Annotated[str | None, Query(max_length=256)] = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
+        created_after: _Moment | None = None,
+        created_before: _Moment | None = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
@@ -87,7 +111,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
     @routes.get(
         "/{generation_id}",
         summary="One generation, as it is now",
-        responses={200: {"model": GenerationState}, **documented(404, 422, 503)},
+        response_description="Its state.",
+        responses={200: {"model": GenerationState}, **documented(*_ONE)},
     )
     async def show(generation_id: UUID) -> Response:
         return _state(await get_generation(ctx, GenerationArgs(generation_id=generation_id)))
@@ -96,7 +121,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         "/{generation_id}/events",
         summary="Follow one generation: server-sent events",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {}}}, **documented(404, 422, 503)},
+        response_description="Event by event: its state at every version, until nothing more will happen.",
+        responses={200: {"content": {"text/event-stream": EVENT_STREAM}}, **documented(*_ONE)},
     )
     async def events(generation_id: UUID) -> StreamingResponse:
         return await generation_events(ctx, generation_id)
@@ -104,8 +130,9 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
     @routes.get(
         "/{generation_id}/outputs/{output_id}",
         summary="One output",
+        response_description="A stored image, or why there is none.",
         response_model=Output,
-        responses=documented(404, 422, 503),
+        responses=documented(*_ONE),
     )
     async def output(generation_id: UUID, output_id: UUID) -> Output:
         state = await get_generation(ctx, GenerationArgs(generation_id=generation_id))
@@ -118,7 +145,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         "/{generation_id}/replay",
         status_code=202,
         summary="Project again from state",
-        responses={202: {"model": GenerationState}, **documented(404, 422, 503)},
+        response_description="It will be. Its state.",
+        responses={202: {"model": GenerationState}, **documented(*_ONE)},
     )
     async def replay(generation_id: UUID) -> Response:
         return await _told(ctx, generation_id, "replay")
@@ -127,7 +155,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         "/{generation_id}/retry",
         status_code=202,
         summary="Try failed outputs again; costs nothing",
-        responses={202: {"model": GenerationState}, **documented(404, 422, 503)},
+        response_description="It will be. Its state.",
+        responses={202: {"model": GenerationState}, **documented(*_ONE)},
     )
     async def retry(generation_id: UUID) -> Response:
         answer = await _told(ctx, generation_id, "retry")
@@ -137,7 +166,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
     @routes.delete(
         "/{generation_id}/error",
         summary="Clear projection_failed",
-        responses={200: {"model": GenerationState}, **documented(404, 422, 503)},
+        response_description="Its state without it.",
+        responses={200: {"model": GenerationState}, **documented(*_ONE)},
     )
     async def clear(generation_id: UUID) -> Response:
         return await _told(ctx, generation_id, "clear_error", 200)
@@ -146,7 +176,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         "/{generation_id}",
         status_code=204,
         summary="Hide at once; remove images and prompt 30 s later",
-        responses=documented(404, 422, 503),
+        response_description="It is hidden.",
+        responses=documented(*_ONE),
     )
     async def delete(generation_id: UUID) -> Response:
         await get_generation(ctx, GenerationArgs(generation_id=generation_id))
@@ -157,7 +188,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
 
 
 def _labels(request: Request) -> dict[str, str]:
-    """The metadata filters of a query string. Raises InvalidArgs for a parameter that is no filter."""
+    """The metadata filters of a query string. Raises InvalidArgs for a parameter that is no filter, or comes twice."""
+    refuse_repeats(request)
     labels: dict[str, str] = {}
     for name, value in request.query_params.items():
         if name.startswith("metadata."):

@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from starlette.datastructures import Headers
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runware_provider.api.problems import problem
 from runware_provider.settings import is_loopback
 from runware_provider.tokens import WEBHOOK_PATH
+from runware_provider.tracing import incoming
 
 OPEN_PATHS = frozenset({WEBHOOK_PATH, "/healthz", "/readyz"})
 """Asked by Runware, which has its own token, and by those who only want to know whether this lives."""
@@ -32,11 +33,14 @@ class Guard:
 
     A web page could otherwise reach a service on loopback through a name of its own that resolves to 127.0.0.1.
     Tokens are kept as digests and compared in constant time. `trusted` stands for a socket that only the owner of the
-    data directory can open.
+    data directory can open. `count` is told the status of each refusal.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Sequence[str], max_body: int, *, trusted: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, tokens: Sequence[str], max_body: int, *, count: Callable[[int], None], trusted: bool = False
+    ) -> None:
         self._app = app
+        self._count = count
         self._digests = [sha256(token.encode()).digest() for token in tokens]
         self._max_body = max_body
         self._trusted = trusted
@@ -49,7 +53,7 @@ class Guard:
         headers = Headers(scope=scope)
         if len(scope["query_string"]) > MAX_QUERY or _size(scope) > MAX_HEADERS:
             refusal = problem(431, f"a query of at most {MAX_QUERY} and headers of at most {MAX_HEADERS} bytes, please")
-            await refusal(scope, receive, send)
+            await self._refuse(refusal, scope, receive, send)
             return
         if not self._trusted and not self._may_ask(headers):
             if self._digests:
@@ -62,13 +66,18 @@ class Guard:
                 refusal = problem(
                     403, "this service has no RUNWARE_PROVIDER_CLIENT_TOKENS, so it answers on loopback names only"
                 )
-            await refusal(scope, receive, send)
+            await self._refuse(refusal, scope, receive, send)
             return
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length[:19]) > self._max_body:
-            await self._too_large()(scope, receive, send)
+        if not length.isdecimal() or int(length[:19]) > self._max_body:
+            await self._refuse(self._too_large(), scope, receive, send)
             return
-        await self._limited(scope, receive, send)
+        with incoming(headers.get("traceparent")):
+            await self._limited(scope, receive, send)
+
+    async def _refuse(self, refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        self._count(refusal.status_code)
+        await refusal(scope, receive, send)
 
     def _may_ask(self, headers: Headers) -> bool:
         if not self._digests:
@@ -118,7 +127,7 @@ class Guard:
             if refusal is None:
                 raise
         if refusal is not None and not started:
-            await refusal(scope, receive, send)
+            await self._refuse(refusal, scope, receive, send)
 
 
 def _size(scope: Scope) -> int:

@@ -1,15 +1,26 @@
-"""The catalogue, reconciling, and whether this service lives and is ready."""
+"""The catalogue, reconciling, whether this service lives and is ready, and its metrics."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
 
-from runware_provider.api.problems import documented
+from runware_provider.api.answers import documented
+from runware_provider.api.problems import refused_filters
+from runware_provider.api.queries import refuse_repeats
 from runware_provider.context import Context
 from runware_provider.doctor import Diagnosis, DoctorArgs, doctor
+from runware_provider.errors import RunwareRefused
+from runware_provider.metrics import CONTENT_TYPE
 from runware_provider.model_search import ModelPage, SearchModelsArgs, search_models
 from runware_provider.reconcile import ReconcileArgs, Reconciled, ReplayArgs, reconcile, replay
+
+METRICS = """# HELP runware_provider_tasks_open Tasks that wait or are being performed.
+# TYPE runware_provider_tasks_open gauge
+runware_provider_tasks_open{kind="StoreOutput"} 3.0
+"""
+"""What a part of the metrics looks like."""
 
 
 class Health(BaseModel):
@@ -42,19 +53,39 @@ def router(ctx: Context) -> APIRouter:
     routes = APIRouter()
 
     @routes.get(
-        "/v1/models", tags=["models"], summary="Search Runware's catalogue", responses=documented(422, 502, 503)
+        "/v1/models",
+        tags=["models"],
+        summary="Search Runware's catalogue",
+        response_model=ModelPage,
+        response_description="One page of models.",
+        responses=documented(422, 502, 503),
     )
-    async def models(query: Annotated[SearchModelsArgs, Query()]) -> ModelPage:
-        return await search_models(ctx, query)
+    async def models(request: Request, query: Annotated[SearchModelsArgs, Query()]) -> ModelPage | Response:
+        refuse_repeats(request, lists=("tags", "capabilities"))
+        try:
+            return await search_models(ctx, query)
+        except RunwareRefused as error:
+            answer = refused_filters(error, query.model_fields_set)
+            if answer is None:
+                raise
+            return answer
 
     @routes.post(
-        "/v1/reconcile", tags=["operations"], summary="Ask Runware now", responses=documented(404, 422, 502, 503)
+        "/v1/reconcile",
+        tags=["operations"],
+        summary="Ask Runware now",
+        response_description="What came of it.",
+        responses=documented(404, 422, 500, 502, 503),
     )
     async def ask(args: ReconcileArgs) -> Reconciled:
         return await reconcile(ctx, args)
 
     @routes.post(
-        "/v1/replay", tags=["operations"], summary="Project again what failed", responses=documented(404, 422, 503)
+        "/v1/replay",
+        tags=["operations"],
+        summary="Project again what failed",
+        response_description="How many will be.",
+        responses=documented(404, 422, 500, 503),
     )
     async def project(args: ReplayArgs) -> Replayed:
         return Replayed(replayed=await replay(ctx, args))
@@ -63,17 +94,44 @@ def router(ctx: Context) -> APIRouter:
         "/v1/doctor",
         tags=["operations"],
         summary="What is wrong, and its remedy",
+        response_description="What was looked at.",
         responses=documented(422),
     )
-    async def examine(query: Annotated[DoctorArgs, Query()]) -> Diagnosis:
+    async def examine(request: Request, query: Annotated[DoctorArgs, Query()]) -> Diagnosis:
+        refuse_repeats(request)
         return await doctor(ctx, query)
 
-    @routes.get("/healthz", tags=["operations"], summary="Alive")
+    return routes
+
+
+def health(ctx: Context) -> APIRouter:
+    """The routes for whoever looks after this process, whatever else it serves."""
+    routes = APIRouter()
+
+    @routes.get("/healthz", tags=["operations"], summary="Alive", response_description="It is.")
     async def healthz() -> Health:
         return Health()
 
-    @routes.get("/readyz", tags=["operations"], summary="Ready, and what is going on", responses=documented(503))
+    @routes.get(
+        "/readyz",
+        tags=["operations"],
+        summary="Ready, and what is going on",
+        response_description="Requests can be taken.",
+        responses=documented(503),
+    )
     async def readyz() -> Ready:
-        return Ready.model_validate(ctx.runtime.stats())
+        await ctx.runtime.ready()
+        return Ready.model_validate(await ctx.runtime.stats())
+
+    @routes.get(
+        "/metrics",
+        tags=["operations"],
+        summary="Metrics for Prometheus",
+        response_class=Response,
+        response_description="What this process counted, and what the state store says.",
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}}}},
+    )
+    async def metrics() -> Response:
+        return Response(await ctx.metrics.exposition(ctx.runtime), media_type=CONTENT_TYPE)
 
     return routes

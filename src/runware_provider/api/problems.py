@@ -1,13 +1,13 @@
 """Errors as `application/problem+json` (RFC 9457): what happened, which field, and who can mend it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from runware_provider.artifacts import StoreUnavailable
 from runware_provider.errors import (
@@ -23,6 +23,7 @@ from runware_provider.errors import (
     RunwareProviderError,
     RunwareRefused,
     RunwareUnavailable,
+    StateDamaged,
     StateUnavailable,
     TooManyInFlight,
 )
@@ -127,6 +128,17 @@ def _fields(error: JsonObject) -> list[str]:
     return [str(name) for name in (parameter if isinstance(parameter, list) else [parameter]) if name]
 
 
+def refused_filters(error: RunwareRefused, sent: Collection[str]) -> Response | None:
+    """Runware's refusal as the caller's to mend; None when it names none of the fields that were `sent`."""
+    issues = [(name, str(each.get("message", ""))) for each in error.errors for name in _fields(each) if name in sent]
+    if not issues or _refusal(error.status) != 422:
+        return None
+    return problem(422, f"Runware refused: {error}", issues=issues, runware_errors=error.errors)
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
     app.add_exception_handler(RequestValidationError, _invalid_request)
@@ -152,9 +164,22 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
     return problem(422, "; ".join(f"{field}: {message}" for field, message in issues), issues=issues)
 
 
-async def _http_exception(_: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
+    if error.status_code == 405:
+        allowed = ", ".join(_allowed(request))
+        return problem(405, f"this path takes {allowed}", headers={"Allow": allowed})
     return problem(error.status_code, str(error.detail), headers=error.headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the path of `request` has. A router knows only those of the first route that fits."""
+    scope = {name: value for name, value in request.scope.items() if name in {"type", "path", "root_path", "headers"}}
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:  # noqa: ARG001  the server logs it
@@ -179,24 +204,11 @@ async def _provider_error(_: Request, error: Exception) -> Response:
             return problem(429, str(error), headers={"Retry-After": str(error.retry_after)})
         case RunwareRefused():
             return problem(502, f"Runware refused: {error}", runware_errors=error.errors)
+        case StateDamaged():
+            return problem(500, str(error), title="Damaged state")
         case ConfigurationError():
             return problem(503, str(error), title="Not configured")
         case StateUnavailable() | ProjectionUnavailable() | RunwareUnavailable():
             return problem(503, str(error), headers={"Retry-After": "5"})
         case _:
-            return problem(500, "something went wrong here; the log says what")
-
-
-_COMPONENT = "#/components/schemas/{model}"
-
-
-def components() -> dict[str, Any]:
-    """The shapes that `documented` refers to."""
-    schema = Problem.model_json_schema(ref_template=_COMPONENT)
-    return {**schema.pop("$defs"), "Problem": schema}
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer, for OpenAPI."""
-    content = {"application/problem+json": {"schema": {"$ref": _COMPONENT.format(model="Problem")}}}
-    return {status: {"description": TITLES[status], "content": content} for status in statuses}
+            raise error

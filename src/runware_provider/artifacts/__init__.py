@@ -7,25 +7,30 @@ image of a known format never reaches the store.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from aiohttp.abc import AbstractResolver
 
 from runware_provider.artifacts.addresses import ImageHosts
+from runware_provider.artifacts.buckets import BucketAccess
 from runware_provider.artifacts.fetch import Fetcher
 from runware_provider.artifacts.inspect import inspect
 from runware_provider.artifacts.refusal import NotKept, StoreUnavailable, unreachable
 from runware_provider.artifacts.spool import Spool
-from runware_provider.artifacts.store import Store, checked, key_of
+from runware_provider.artifacts.store import NOBODY, SignedMethod, Store, checked, key_of
 from runware_provider.artifacts.stores import open_store
 from runware_provider.artifacts.threads import Threads
 from runware_provider.errors import ConfigurationError, ContentRejected, InvalidArgs, OutputNotFound, storage_failed
 from runware_provider.types import Stored
 
-__all__ = ["Artifacts", "Content", "NotKept", "StoreUnavailable"]
+__all__ = ["Artifacts", "BucketAccess", "Content", "NotKept", "StoreUnavailable"]
+
+SIGNED_FOR = timedelta(minutes=5)
+"""How long an address that `Artifacts.sign` makes can be used."""
 
 _READ_BYTES = 1 << 20
 
@@ -66,14 +71,17 @@ class Artifacts:
     """The images: brought from Runware's CDN into the team's own store, and read from there.
 
     Safe for any number of tasks of one event loop; at most `concurrency` images are fetched at once, the rest wait.
-    Each of them takes about 1 MiB of memory, buffers of the connection included, whatever its size.
+    Each of them takes about 1 MiB of memory, buffers of the connection included, whatever its size; on their way into
+    a bucket a few at a time take 10 MiB each.
     """
 
     def __init__(self, store: Store, fetcher: Fetcher, threads: Threads, concurrency: int) -> None:
         self._store = store
         self._fetcher = fetcher
         self._threads = threads
+        self._readers = Threads(store.threads)  # of their own: who looks at an image does not wait for uploads
         self._slots = asyncio.Semaphore(concurrency)
+        self._places = asyncio.Semaphore(store.large)
 
     @classmethod
     async def open(
@@ -83,15 +91,19 @@ class Artifacts:
         data_dir: Path,
         image_hosts: Sequence[str],
         max_image_bytes: int,
+        bucket_access: BucketAccess | None = None,
         concurrency: int = 16,
         fetch_timeout: timedelta = timedelta(minutes=2),
         stall_timeout: timedelta = timedelta(seconds=20),
         ipv6: bool = False,
         resolver: AbstractResolver | None = None,
     ) -> "Artifacts":
-        """Open the store at `url`: `file:///absolute/path`, `memory://`, and `s3://`, `gs://`, `az://` through obstore.
+        """Open the store at `url`: `file:///absolute/path`, `memory://`, and `s3://`, `r2://`, `gs://`, `az://`
+        through obstore.
 
         `data_dir/tmp` is emptied, so it must belong to this process alone. `image_hosts`: see ImageHosts.
+        `bucket_access` says how `s3://` and `r2://` are reached; what it leaves out comes from the environment. A
+        bucket that refuses stops the start, one that does not answer does not.
         `fetch_timeout` is for one image as a whole, `stall_timeout` for the wait between two pieces of it. `ipv6`
         allows IPv6 addresses. `resolver`: aiohttp's own when None.
 
@@ -100,7 +112,7 @@ class Artifacts:
         if concurrency < 1 or max_image_bytes < 1:
             raise ConfigurationError("CONCURRENCY and MAX_IMAGE_BYTES must be at least 1")
         hosts = ImageHosts(image_hosts, ipv6=ipv6)
-        store = await asyncio.to_thread(open_store, url, data_dir)
+        store = await asyncio.to_thread(open_store, url, data_dir, bucket_access or BucketAccess())
         fetcher = Fetcher(
             hosts,
             max_bytes=max_image_bytes,
@@ -124,7 +136,8 @@ class Artifacts:
                 framed = await self._fetcher.fetch(url, spool.write, attempt=attempt)
                 try:
                     work = partial(self._check_and_put, generation_id, output_id, spool)
-                    return await self._threads.run(work, stop=spool.stop)
+                    async with self._places if spool.memory is None else nullcontext():
+                        return await self._threads.run(work, stop=spool.stop)
                 except NotKept as refusal:
                     error = refusal.error
                     if framed or not (isinstance(error, ContentRejected) and error.reason == "truncated"):
@@ -155,10 +168,10 @@ class Artifacts:
         if start < 0 or stop <= start:
             raise InvalidArgs([("range", f"{start}-{stop} is empty")])
         length = min(stop - start, _READ_BYTES)
-        first, size = await self._threads.run(partial(self._store.read, key, start, length))
+        first, size = await self._readers.run(partial(self._store.read, key, start, length))
         if start >= size:
             raise InvalidArgs([("range", f"begins at {start}, the image has {size} bytes")])
-        return Content(first, start, min(stop, size) if byte_range else size, size, self._store, key, self._threads)
+        return Content(first, start, min(stop, size) if byte_range else size, size, self._store, key, self._readers)
 
     async def delete(self, key: str) -> None:
         """Remove the image under `key`; no error when it is not there.
@@ -171,24 +184,36 @@ class Artifacts:
         """Remove all images of one generation, and say how many there were. Raises StoreUnavailable."""
         return await self._threads.run(partial(self._store.purge, generation_id))
 
+    async def sweep(self, generation_id: UUID, output_id: UUID, kept: str) -> int:
+        """Remove every image of one output but `kept`, and say how many there were. Raises StoreUnavailable."""
+        return await self._threads.run(partial(self._store.purge, generation_id, output_id=output_id, kept=kept))
+
+    async def sign(self, key: str, method: SignedMethod) -> str | None:
+        """An address of the image at the store itself, good for `method` and `SIGNED_FOR`; None when it has none.
+
+        Whoever holds the address may have the image: it must not be logged. That the image is there is not checked.
+        Raises OutputNotFound (not a key of ours), StoreUnavailable.
+        """
+        return await self._readers.run(partial(self._store.sign, checked(key), method, SIGNED_FOR))
+
     async def probe(self) -> None:
         """Put, read and remove an object of no generation. Raises StoreUnavailable."""
-        nobody = UUID(int=0)
         content = b"a probe of runware-provider"
         with Spool(self._store.folder, "probe", self._threads) as spool:
             await spool.write(content)
-            key = await self._threads.run(partial(self._put_probe, nobody, spool))
+            key = await self._threads.run(partial(self._put_probe, spool))
         try:
             found, _ = await self._threads.run(partial(self._store.read, key, 0, len(content)))
         except OutputNotFound:
             found = b""
-        await self._threads.run(partial(self._store.purge, nobody))
+        await self._threads.run(partial(self._store.delete, key))
         if found != content:
             raise StoreUnavailable("an object that was put could not be read back")
 
-    def _put_probe(self, nobody: UUID, spool: Spool) -> str:
+    def _put_probe(self, spool: Spool) -> str:
         try:
-            key = key_of(nobody, nobody, spool.finish(), "bin")
+            # A key of its own, because another process may be trying the same store at this moment.
+            key = key_of(NOBODY, uuid4(), spool.finish(), "bin")
             self._store.put(key, spool, "application/octet-stream")
         except OSError as error:
             raise StoreUnavailable(error.strerror or str(error)) from error
@@ -205,3 +230,4 @@ class Artifacts:
         """Close connections and threads. Calls that still run must have been awaited or cancelled."""
         await self._fetcher.aclose()
         await self._threads.aclose()
+        await self._readers.aclose()

@@ -4,12 +4,13 @@ import os
 import stat
 from collections import OrderedDict
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 from runware_provider.artifacts.refusal import StoreUnavailable
 from runware_provider.artifacts.spool import Spool, empty
-from runware_provider.artifacts.store import TOP, said, unwritable
+from runware_provider.artifacts.store import TOP, SignedMethod, condemned, said, unwritable
 from runware_provider.errors import OutputNotFound
 
 _STALE_SECONDS = 3_600.0
@@ -24,6 +25,7 @@ class FileStore:
     """
 
     threads = 8
+    large = 8
 
     def __init__(self, root: Path, data_dir: Path) -> None:
         try:
@@ -162,7 +164,7 @@ class FileStore:
             os.close(folder)
         self._remove_empty(path.parent)
 
-    def purge(self, generation_id: UUID) -> int:
+    def purge(self, generation_id: UUID, *, output_id: UUID | None = None, kept: str | None = None) -> int:
         """See Store."""
         path = self._top / str(generation_id)
         removed = 0
@@ -176,6 +178,8 @@ class FileStore:
             with os.scandir(folder) as entries:
                 names = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
             for name in names:
+                if not condemned(name, output_id, kept):
+                    continue
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=folder)
                     removed += 1
@@ -195,6 +199,10 @@ class FileStore:
             _sync_folder(self._top)
         except OSError:
             return  # an empty folder does no harm
+
+    def sign(self, key: str, method: SignedMethod, lifetime: timedelta) -> str | None:  # noqa: ARG002
+        """See Store."""
+        return None
 
     def local_path(self, key: str) -> Path | None:
         """See Store."""

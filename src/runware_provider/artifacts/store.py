@@ -5,14 +5,20 @@ put is never cancelled half-way (a cancelled multipart upload would stay behind 
 """
 
 import re
+from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 from runware_provider.artifacts.spool import Spool
 from runware_provider.errors import ConfigurationError, OutputNotFound
 
 TOP = "generations"
+
+NOBODY = UUID(int=0)
+"""No generation has this id; what is put, or looked for, as a trial has."""
+
+SignedMethod = Literal["GET", "HEAD"]
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _KEY = re.compile(rf"{TOP}/{_UUID}/{_UUID}-[0-9a-f]{{12}}\.[a-z]{{3,4}}")
@@ -21,6 +27,11 @@ _KEY = re.compile(rf"{TOP}/{_UUID}/{_UUID}-[0-9a-f]{{12}}\.[a-z]{{3,4}}")
 def key_of(generation_id: UUID, output_id: UUID, sha256: str, extension: str) -> str:
     """Where the image lies. The same bytes of one output meet under one key; other bytes never overwrite them."""
     return f"{TOP}/{generation_id}/{output_id}-{sha256[:12]}.{extension}"
+
+
+def condemned(name: str, output_id: UUID | None, kept: str | None) -> bool:
+    """Whether a purge removes the object with this name, the last part of its key."""
+    return (output_id is None or name.startswith(f"{output_id}-")) and name != (kept or "").rpartition("/")[2]
 
 
 def checked(key: str) -> str:
@@ -42,6 +53,9 @@ class Store(Protocol):
     threads: int
     """How many calls at once are worth while."""
 
+    large: int
+    """How many images at once that are too large for their spool's memory."""
+
     def put(self, key: str, spool: Spool, content_type: str) -> None:
         """Keep the image, durably once this returns. All of it or nothing is there, whatever happens. Repeatable."""
         ...
@@ -54,8 +68,12 @@ class Store(Protocol):
         """Remove the image; no error when it is not there."""
         ...
 
-    def purge(self, generation_id: UUID) -> int:
-        """Remove all images of the generation, and say how many there were."""
+    def purge(self, generation_id: UUID, *, output_id: UUID | None = None, kept: str | None = None) -> int:
+        """Remove all images of the generation, or of one output, but `kept`; say how many there were."""
+        ...
+
+    def sign(self, key: str, method: SignedMethod, lifetime: timedelta) -> str | None:
+        """An address at which anybody may have the image for so long; None when this store has no addresses."""
         ...
 
     def local_path(self, key: str) -> Path | None:

@@ -1,38 +1,42 @@
 """From a URL to the store that it names."""
 
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from obstore.exceptions import BaseError
-from obstore.store import MemoryStore, from_url
+from obstore.store import MemoryStore, ObjectStore
 
+from runware_provider.artifacts.buckets import SCHEMES, BucketAccess, open_bucket
 from runware_provider.artifacts.file_store import FileStore
 from runware_provider.artifacts.object_store import ObstoreStore
-from runware_provider.artifacts.store import Store, said, unwritable
+from runware_provider.artifacts.store import Store, unwritable
 from runware_provider.errors import ConfigurationError
 
 
-def open_store(url: str, data_dir: Path) -> Store:
+def open_store(url: str, data_dir: Path, access: BucketAccess) -> Store:
     """The store that `url` names. Blocking. Raises ConfigurationError."""
-    scheme, _, _ = url.partition("://")
-    if scheme == "file":
+    scheme, found, _ = url.partition("://")
+    if found and scheme in SCHEMES:
+        bucket, name = open_bucket(url, access)
+        return _obstore(bucket, name, data_dir)
+    if access.given:
+        raise ConfigurationError(
+            f"{', '.join(access.given)}: set for a bucket, but ARTIFACTS_URL names none; set it to s3://bucket/prefix"
+        )
+    if found and scheme == "file":
         return FileStore(_root(url), data_dir)
+    if found and scheme == "memory":
+        return _obstore(MemoryStore(), "memory", data_dir)
+    # Nothing of it is shown: an address that is written wrongly may begin with a password.
+    raise ConfigurationError(
+        f"ARTIFACTS_URL: not a kind of store; use file:///absolute/path, memory://, {', '.join(SCHEMES.values())}"
+    )
+
+
+def _obstore(store: ObjectStore, name: str, data_dir: Path) -> Store:
     try:
-        if scheme == "memory":
-            return ObstoreStore(MemoryStore(), data_dir)
-        if scheme in ("s3", "gs", "az"):
-            # No client options here: they would replace those that obstore reads from AWS_ALLOW_HTTP and its like.
-            made = from_url(url, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)})
-            return ObstoreStore(made, data_dir)
-    except (BaseError, ValueError) as error:
-        raise ConfigurationError(f"ARTIFACTS_URL: {said(error)}") from error
+        return ObstoreStore(store, name, data_dir)
     except OSError as error:
         raise unwritable(data_dir, error) from error
-    raise ConfigurationError(
-        f"ARTIFACTS_URL: {scheme[:20]!r} is not a kind of store; use file:///absolute/path, memory://, "
-        "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-    )
 
 
 def _root(url: str) -> Path:

@@ -1,39 +1,36 @@
 """The commands and their options. What they do is in the modules beside this one."""
 
-import asyncio
-import json
-import logging
 import os
-import sys
+import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runware_provider.cli.connection import Answered
-from runware_provider.cli.render import err
-from runware_provider.errors import (
-    ConfigurationError,
-    InvalidArgs,
-    RunwareProviderError,
-    RunwareUnavailable,
-    StateUnavailable,
-)
-from runware_provider.logs import configure
-from runware_provider.settings import Settings, load_settings
+from runware_provider.cli import INTERRUPTED, WRONG, leave
+from runware_provider.cli.console import discard, err, out, say
+
+if TYPE_CHECKING:  # pydantic takes a tenth of a second, and `--help` has no use for it
+    from runware_provider.settings import Settings
+
+NAME = "runware-provider"
+
+Work = Coroutine[Any, Any, int | None]
+"""A command at work; it comes to an exit code, 0 when None."""
 
 app = typer.Typer(
-    name="runware-provider",
+    name=NAME,
     help="Durable, queue-based image generation on Runware's API.",
+    epilog="Begin with `runware-provider demo`, which needs no key. Settings come from the environment "
+    "(RUNWARE_API_KEY, RUNWARE_PROVIDER_...) or from runware-provider.toml.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-TRY_AGAIN = 75
-INTERRUPTED = 130
+IMAGES, SERVICE, TRIAL = "Images", "Service", "Trying it out"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="A generation's id.")]
@@ -41,74 +38,100 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="A generation's id.")]
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
-    configure(logging.DEBUG if os.environ.get("RUNWARE_PROVIDER_DEBUG") else logging.CRITICAL)
-    os.environ.pop("RUNWARE_PROVIDER_DEBUG", None)
     try:
-        code = app(arguments, standalone_mode=False)
-    except typer.Abort:
+        code = app(arguments, standalone_mode=False, prog_name=NAME)
+    except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except typer.TyperException as error:
-        message = error.format_message()
-        if not message:  # no command was given, and the help has been shown
-            return 2
-        err.print(f"[red]error:[/red] {_escaped(message)}")
-        err.print("see: runware-provider --help, runware-provider COMMAND --help")
-        return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except RunwareProviderError as error:
-        return _failed(error)
+        return _misused(error)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # whoever read the help has left
+            for stream in (out, err):
+                discard(stream.file)
+            return 0
+        raise
+    except Exception as error:
+        from runware_provider.cli.failures import told
+
+        exit_code = told(error)
+        if exit_code is None:
+            raise
+        return exit_code
     return code if isinstance(code, int) else 0
 
 
-def _failed(error: RunwareProviderError) -> int:
-    err.print(f"[red]error:[/red] {_escaped(str(error))}")
-    match error:
-        case Answered(status=status):
-            if error.problem.get("generation_id"):
-                err.print(f"  generation {error.problem['generation_id']}")
-            for each in error.problem.get("runware_errors") or ():
-                err.print(f"  Runware: {_escaped(json.dumps(each, ensure_ascii=False))}")
-            if error.problem.get("title") == "Not configured":
-                return 2
-            return 2 if status in {400, 409, 413, 422} else TRY_AGAIN if status in {429, 503} else 1
-        case ConfigurationError() | InvalidArgs():
-            return 2
-        case RunwareUnavailable() | StateUnavailable():
-            return TRY_AGAIN
-        case _:
-            return 1
+def _misused(error: typer.TyperException) -> int:
+    message = error.format_message()
+    if message:  # else no command was given, and the help has been shown
+        context = getattr(error, "ctx", None)
+        say(err, ("error: ", "red"), message)
+        say(err, f"see: {context.command_path if context else NAME} --help")
+    return WRONG
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def _run(command: Callable[["Settings"], Work]) -> int:
+    from runware_provider.settings import load_settings
+
+    return _until_done(lambda: command(load_settings()))
 
 
-def _run(settings: Settings | None, command: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> int:
+def _until_done(command: Callable[[], Work]) -> int:
+    import asyncio
+    import logging
+
     import uvloop
 
-    chosen = settings or load_settings()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(command(chosen)) or 0
+    from runware_provider.logs import configure
+
+    debug = os.environ.pop("RUNWARE_PROVIDER_DEBUG", None)  # no setting: it is for whoever works on this command
+    configure(logging.DEBUG if debug else logging.CRITICAL)
+    work = command()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_interruptible(work)) or 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
-    takeover_wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another server to go.")] = 10.0,
+async def _interruptible(work: Work) -> int | None:
+    """`work`, which Ctrl-C ends in good order, and a second one at once: what counts is durable by then."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    patience: list[asyncio.TimerHandle] = []
+
+    def pressed() -> None:
+        if patience:
+            leave()
+        patience.append(loop.call_later(1, say, err, "stopping in good order; once more stops at once"))
+        task.cancel()
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGINT, pressed)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    finally:
+        for timer in patience:
+            timer.cancel()
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+@app.command(rich_help_panel=TRIAL)
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its state and pictures.")] = Path("demo"),
+    prompt: Annotated[str, typer.Option(help="What to picture.")] = "a lighthouse at dusk, soft light, gentle waves",
 ) -> int:
-    """Run the service: client API, Runware's webhook and the work."""
-    from runware_provider.cli.service import serve as command
+    """Make four pictures with the simulator, from request to bucket and database. No key, no server."""
+    from runware_provider.cli.demo import demo as command
 
-    return _run(None, lambda settings: command(settings, host, port, takeover_wait))
+    return _until_done(lambda: command(folder, prompt))
 
 
-@app.command()
+@app.command(rich_help_panel=TRIAL)
 def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8181,
@@ -130,31 +153,17 @@ def simulate(
         "dispatch_error_rate": dispatch_error_rate,
         "seed": seed,
     }
-    return asyncio.run(command(host, port, latency, faults, options))
+    return _until_done(lambda: command(host, port, latency, faults, options))
 
 
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo keeps its state and pictures.")] = Path("demo"),
-    prompt: Annotated[str, typer.Option(help="What to picture.")] = "a lighthouse at dusk, soft light, gentle waves",
-) -> int:
-    """Make four pictures with the simulator, from request to bucket and database. No key, no server."""
-    import uvloop
-
-    from runware_provider.cli.demo import demo as command
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(command(folder, prompt))
-
-
-@app.command()
+@app.command(rich_help_panel=IMAGES)
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to picture.")],
     model: Annotated[
         str, typer.Option("--model", "-m", help="AIR id, see `runware-provider models`.")
     ] = "runware:101@1",
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=20, help="How many images.")] = 1,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels, such as 1024x768.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed makes the same image.")] = None,
     negative: Annotated[str | None, typer.Option(help="What not to picture.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Inference steps.")] = None,
@@ -182,24 +191,28 @@ def generate(
         fields=field or [],
         labels=label or [],
     )
-    return _run(None, lambda settings: command(settings, request, out, as_json=as_json))
+    return _run(lambda settings: command(settings, request, out, as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=IMAGES)
 def show(id: Id, as_json: Json = False) -> int:
     """Show one generation."""
     from runware_provider.cli import commands
 
-    return _run(None, lambda settings: commands.show(settings, id, as_json=as_json))
+    return _run(lambda settings: commands.show(settings, id, as_json=as_json))
 
 
-@app.command(name="list")
+@app.command(name="list", rich_help_panel=IMAGES)
 def list_(
     status: Annotated[str | None, typer.Option(help="running, completed or failed.")] = None,
     model: Annotated[str | None, typer.Option(help="AIR id.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", help="KEY=VALUE, repeatable.")] = None,
-    created_after: Annotated[str | None, typer.Option(help="ISO-8601 time.")] = None,
-    created_before: Annotated[str | None, typer.Option(help="ISO-8601 time.")] = None,
+    created_after: Annotated[
+        str | None, typer.Option(help="ISO-8601 time, such as 2026-01-31T12:00Z; UTC if without zone.")
+    ] = None,
+    created_before: Annotated[
+        str | None, typer.Option(help="ISO-8601 time, such as 2026-01-31T12:00Z; UTC if without zone.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="Rows of a page.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="From the page before.")] = None,
     as_json: Json = False,
@@ -216,10 +229,10 @@ def list_(
         "cursor": cursor,
         **{f"metadata.{key}": value for key, value in commands.pairs("--label", label or [])},
     }
-    return _run(None, lambda settings: commands.index(settings, filters, as_json=as_json))
+    return _run(lambda settings: commands.index(settings, filters, as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=IMAGES)
 def models(
     query: Annotated[str, typer.Argument(help="Words of the model's name.")] = "",
     category: Annotated[str | None, typer.Option(help="checkpoint, lora, lycoris, vae or embeddings.")] = None,
@@ -238,56 +251,62 @@ def models(
         "limit": limit,
         "offset": offset,
     }
-    return _run(None, lambda settings: commands.models(settings, filters, as_json=as_json))
+    return _run(lambda settings: commands.models(settings, filters, as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=IMAGES)
 def retry(id: Id, as_json: Json = False) -> int:
     """Try the failed outputs of a generation again. Costs nothing."""
     from runware_provider.cli import commands
 
-    return _run(None, lambda settings: commands.retry(settings, id, as_json=as_json))
+    return _run(lambda settings: commands.retry(settings, id, as_json=as_json))
 
 
-@app.command()
-def replay(
-    id: Annotated[str | None, typer.Argument(metavar="ID", help="A generation's id.")] = None,
-    all_failed: Annotated[bool, typer.Option("--all-failed", help="All whose projection failed.")] = False,
-    as_json: Json = False,
-) -> int:
-    """Write generations into the database again, from state."""
-    from runware_provider.cli import commands
-
-    if (id is None) != all_failed:
-        raise InvalidArgs([("ID", "give one, or --all-failed for all that failed")])
-    return _run(None, lambda settings: commands.replay(settings, id, as_json=as_json))
-
-
-@app.command()
-def rebuild_projection(as_json: Json = False) -> int:
-    """Write every generation into the database anew, from state, while traffic goes on."""
-    from runware_provider.cli import commands
-
-    return _run(None, lambda settings: commands.rebuild(settings, as_json=as_json))
-
-
-@app.command()
-def clear(id: Id, as_json: Json = False) -> int:
-    """Clear the projection_failed of a generation."""
-    from runware_provider.cli import commands
-
-    return _run(None, lambda settings: commands.clear(settings, id, as_json=as_json))
-
-
-@app.command()
+@app.command(rich_help_panel=IMAGES)
 def delete(id: Id) -> int:
     """Delete a generation: hidden at once, images and prompt removed 30 s later by the service."""
     from runware_provider.cli import commands
 
-    return _run(None, lambda settings: commands.delete(settings, id))
+    return _run(lambda settings: commands.delete(settings, id))
 
 
-@app.command()
+@app.command(rich_help_panel=SERVICE)
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    takeover_wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another server to go.")] = 10.0,
+    work: Annotated[
+        bool, typer.Option("--worker/--no-worker", help="Do the work here, or leave it to `worker` processes.")
+    ] = True,
+) -> int:
+    """Run the service: client API, Runware's webhook and the work."""
+    from runware_provider.cli.service import serve as command
+
+    return _run(lambda settings: command(settings, host, port, takeover_wait, work=work))
+
+
+@app.command(rich_help_panel=SERVICE)
+def worker(
+    host: Annotated[str, typer.Option(help="Address that health and metrics listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8081,
+) -> int:
+    """Do the work of a service whose state is on PostgreSQL; run any number of them."""
+    from runware_provider.cli.service import worker as command
+
+    return _run(lambda settings: command(settings, host, port))
+
+
+@app.command(rich_help_panel=SERVICE)
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Read the whole state as well.")] = False, as_json: Json = False
+) -> int:
+    """Look at everything the service depends on, and say what to do."""
+    from runware_provider.cli import commands
+
+    return _run(lambda settings: commands.doctor(settings, deep=deep, as_json=as_json))
+
+
+@app.command(rich_help_panel=SERVICE)
 def reconcile(
     id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this generation.")] = None,
     unclaimed: Annotated[bool, typer.Option("--unclaimed", help="Give unclaimed deliveries again too.")] = False,
@@ -296,22 +315,53 @@ def reconcile(
     """Ask Runware now what became of what is running. Costs nothing."""
     from runware_provider.cli import commands
 
-    return _run(None, lambda settings: commands.reconcile(settings, id, unclaimed=unclaimed, as_json=as_json))
+    return _run(lambda settings: commands.reconcile(settings, id, unclaimed=unclaimed, as_json=as_json))
 
 
-@app.command()
-def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Read the whole state as well.")] = False, as_json: Json = False
+@app.command(rich_help_panel=SERVICE)
+def replay(
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="A generation's id.")] = None,
+    all_failed: Annotated[bool, typer.Option("--all-failed", help="All whose projection failed.")] = False,
+    as_json: Json = False,
 ) -> int:
-    """Look at everything the service depends on, and say what to do."""
+    """Write generations into the database again, from state."""
     from runware_provider.cli import commands
 
-    return _run(None, lambda settings: commands.doctor(settings, deep=deep, as_json=as_json))
+    if id is not None and not all_failed:
+        return _run(lambda settings: commands.replay(settings, id, as_json=as_json))
+    if id is None and all_failed:
+        return _run(lambda settings: commands.replay_all(settings, everything=False, as_json=as_json))
+    raise typer.BadParameter("give one, or --all-failed for all that failed", param_hint="ID")
 
 
-@app.command()
-def migrate(as_json: Json = False) -> int:
-    """Bring the read model's database to this release's schema."""
+@app.command(rich_help_panel=SERVICE)
+def rebuild_projection(as_json: Json = False) -> int:
+    """Write every generation into the database anew, from state, while traffic goes on."""
     from runware_provider.cli import commands
 
-    return _run(None, lambda settings: commands.migrate(settings, as_json=as_json))
+    return _run(lambda settings: commands.replay_all(settings, everything=True, as_json=as_json))
+
+
+@app.command(rich_help_panel=SERVICE)
+def clear(id: Id, as_json: Json = False) -> int:
+    """Clear the projection_failed of a generation."""
+    from runware_provider.cli import commands
+
+    return _run(lambda settings: commands.clear(settings, id, as_json=as_json))
+
+
+@app.command(rich_help_panel=SERVICE)
+def migrate(
+    sql: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the read model's migrations there as .sql files for D1."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Bring the databases to this release's schema: the read model's, and the state's when it is on PostgreSQL."""
+    from runware_provider.cli import commands
+
+    if sql is not None:
+        commands.write_migrations(sql, as_json=as_json)
+        return 0
+    return _run(lambda settings: commands.migrate(settings, as_json=as_json))

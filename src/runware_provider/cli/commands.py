@@ -1,17 +1,25 @@
 """Commands that look at generations or say one thing to them."""
 
-import json
+import asyncio
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from rich.text import Text
 
-from runware_provider.cli import render
-from runware_provider.cli.connection import connected
-from runware_provider.cli.render import out
+from runware_provider.cli import FAILED, TRY_AGAIN, render
+from runware_provider.cli.connection import LONG_WAIT, Api, connected
+from runware_provider.cli.console import err, out, print_json, say
+from runware_provider.cli.layout import Column, records
 from runware_provider.durable.owner import prepare
 from runware_provider.errors import InvalidArgs
 from runware_provider.settings import Settings
+
+STANDSTILL = 60.0
+"""Seconds without any progress after which a command no longer waits for tasks."""
+
+_POLL = 0.2
 
 
 def pairs(option: str, values: list[str]) -> list[tuple[str, str]]:
@@ -20,11 +28,6 @@ def pairs(option: str, values: list[str]) -> list[tuple[str, str]]:
         if "=" not in value[1:]:
             raise InvalidArgs([(option, f"must be KEY=VALUE, not {value!r}")])
     return [(key, rest) for key, _, rest in (value.partition("=") for value in values)]
-
-
-def print_json(value: Any) -> None:
-    """For scripts: plain, one document."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def path_of(id: str, rest: str = "") -> str:
@@ -51,29 +54,32 @@ async def index(settings: Settings, filters: dict[str, Any], *, as_json: bool) -
         print_json(page)
         return
     if not page["items"]:
-        out.print(
-            "nothing found" if any(filters[name] for name in filters if name != "limit") else "no generations yet"
-        )
+        say(out, "nothing found" if any(filters[name] for name in filters if name != "limit") else "no generations yet")
         return
-    made = render.table("created", "id", "status", "images", "cost", "model", "prompt", right=("cost",))
-    for item in page["items"]:
-        counts = item["counts"]
-        status = render.status(item["status"])
-        if item["error_code"]:
-            status.append(f" {item['error_code']}")
-        prompt = " ".join((item["prompt"] or "").split())
-        made.add_row(
-            render.when(item["created_at"]),
+    columns = [
+        Column("id"),
+        Column("created"),
+        Column("status"),
+        Column("images"),
+        Column("cost", right=True),
+        Column("model"),
+        Column("prompt", least=20),
+    ]
+    rows = [
+        (
             item["id"],
-            status,
-            f"{counts['stored']}/{counts['expected']}",
+            render.when(item["created_at"]),
+            render.status(item["status"], item["error_code"]),
+            f"{item['counts']['stored']}/{item['counts']['expected']}",
             render.money(item["cost_micros"]),
-            item["model"] or "–",
-            Text(prompt if len(prompt) <= 40 else prompt[:39] + "…"),
+            item["model"],
+            item["prompt"],
         )
-    out.print(made)
+        for item in page["items"]
+    ]
+    records(out, columns, rows)
     if page["next_cursor"]:
-        out.print(f"more: --cursor {page['next_cursor']}", style="dim")
+        say(out, (f"more: --cursor {page['next_cursor']}", "dim"))
 
 
 async def models(settings: Settings, filters: dict[str, Any], *, as_json: bool) -> None:
@@ -83,14 +89,15 @@ async def models(settings: Settings, filters: dict[str, Any], *, as_json: bool) 
     if as_json:
         print_json(page)
         return
-    made = render.table("air", "name", "version", "category", "architecture")
-    for model in page["results"]:
-        cells = [model["air"], model["name"], model["version"], model["category"], model["architecture"]]
-        made.add_row(*(Text(str(cell or "–")) for cell in cells))
-    out.print(made)
     shown = page["offset"] + len(page["results"])
+    if not page["results"]:
+        say(out, f"nothing found from --offset {shown} on" if page["total_results"] else "nothing found")
+        return
+    names = ["air", "name", "version", "category", "architecture"]
+    columns = [Column(name, least=16 if name in {"name", "version"} else None) for name in names]
+    records(out, columns, [[model[name] for name in names] for model in page["results"]])
     if shown < page["total_results"]:
-        out.print(f"{shown} of {page['total_results']}; more: --offset {shown}", style="dim")
+        say(out, (f"{shown} of {page['total_results']}; more: --offset {shown}", "dim"))
 
 
 async def retry(settings: Settings, id: str, *, as_json: bool) -> int:
@@ -98,38 +105,37 @@ async def retry(settings: Settings, id: str, *, as_json: bool) -> int:
     path = path_of(id)
     async with connected(settings, work=True) as api:
         await api.send("POST", f"{path}/retry")
-        state = await _quiet(api, path)
+        done = await _tasks_done(api)
+        state = await api.get(path)
     print_json(state) if as_json else render.generation(state)
-    return 1 if state["counts"]["failed"] else 0
+    return FAILED if state["counts"]["failed"] else done
 
 
-async def replay(settings: Settings, id: str | None, *, as_json: bool) -> int:
-    """Projections once more; waits for one that was named."""
-    path = None if id is None else path_of(id)
+async def replay(settings: Settings, id: str, *, as_json: bool) -> int:
+    """The projection of one generation once more."""
+    path = path_of(id)
     async with connected(settings, work=True) as api:
-        if id is None or path is None:
-            answer = await api.send("POST", "/v1/replay", {"all_failed": True})
-            failed = await _projected(api)
-            answer["projection_failed"] = failed
-            print_json(answer) if as_json else out.print(
-                f"projected again: {answer['replayed']}" + (f"; still failing: {failed}" if failed else "")
-            )
-            return 1 if failed else 0
         await api.send("POST", f"{path}/replay")
-        state = [state async for state in api.follow(id)][-1]
+        async for _ in api.follow(id):
+            pass
+        state = await api.get(path)
     print_json(state) if as_json else render.generation(state)
-    return 1 if state["projection_error"] else 0
+    return FAILED if state["projection_error"] else 0
 
 
-async def rebuild(settings: Settings, *, as_json: bool) -> int:
-    """Everything once more."""
+async def replay_all(settings: Settings, *, everything: bool, as_json: bool) -> int:
+    """All projections that failed once more, or all there are."""
+    wish = "everything" if everything else "all_failed"
     async with connected(settings, work=True) as api:
-        answer = await api.send("POST", "/v1/replay", {"everything": True})
-        answer["projection_failed"] = failed = await _projected(api)
-    print_json(answer) if as_json else out.print(
-        f"projected anew: {answer['replayed']}" + (f"; failing: {failed}" if failed else "")
-    )
-    return 1 if failed else 0
+        answer = await api.send("POST", "/v1/replay", {wish: True}, wait=LONG_WAIT)
+        done = await _tasks_done(api)
+        answer["projection_failed"] = failed = (await api.get("/readyz"))["projection_failed"]
+    if as_json:
+        print_json(answer)
+    else:
+        words = ("projected anew", "failing") if everything else ("projected again", "still failing")
+        say(out, f"{words[0]}: {answer['replayed']}" + (f"; {words[1]}: {failed}" if failed else ""))
+    return FAILED if failed else done
 
 
 async def clear(settings: Settings, id: str, *, as_json: bool) -> None:
@@ -145,75 +151,100 @@ async def delete(settings: Settings, id: str) -> None:
     path = path_of(id)
     async with connected(settings, work=True) as api:
         await api.send("DELETE", path)
-    out.print(f"deleted {id}; its images are removed in 30 s, or at the service's next start")
+        when = "at the service's next start" if api.passing else "in 30 s"
+    say(out, f"deleted {id}; its images are removed {when}")
 
 
-async def reconcile(settings: Settings, id: str | None, *, unclaimed: bool, as_json: bool) -> None:
+async def reconcile(settings: Settings, id: str | None, *, unclaimed: bool, as_json: bool) -> int:
     """Ask Runware now."""
     if id is not None:
         path_of(id)
     async with connected(settings, work=True) as api:
-        answer = await api.send("POST", "/v1/reconcile", {"generation_id": id, "unclaimed": unclaimed})
-        await _tasks_done(api)
+        wish = {"generation_id": id, "unclaimed": unclaimed}
+        answer = await api.send("POST", "/v1/reconcile", wish, wait=LONG_WAIT)
+        done = await _tasks_done(api)
     if as_json:
         print_json(answer)
-        return
-    out.print(f"asked about {answer['asked']}, answered {answer['answered']}, changed {answer['changed']}")
+        return done
+    say(out, f"asked about {answer['asked']}, answered {answer['answered']}, changed {answer['changed']}")
     if unclaimed or answer["still_unclaimed"]:
-        out.print(f"unclaimed deliveries: {answer['claimed']} found a home, {answer['still_unclaimed']} are left")
+        say(out, f"unclaimed deliveries: {answer['claimed']} found a home, {answer['still_unclaimed']} are left")
+    return done
 
 
 async def doctor(settings: Settings, *, deep: bool, as_json: bool) -> int:
     """What is wrong, and its remedy. 1 when anything failed."""
     async with connected(settings, work=False) as api:
-        diagnosis = await api.get("/v1/doctor", deep="true" if deep else None)
+        diagnosis = await api.get("/v1/doctor", deep="true" if deep else None, wait=LONG_WAIT)
     if as_json:
         print_json(diagnosis)
-    else:
-        made = render.table("check", "status", "detail")
-        for check in diagnosis["checks"]:
-            made.add_row(check["name"], Text(check["status"], style=_STYLES[check["status"]]), Text(check["detail"]))
-        out.print(made)
-        for check in diagnosis["checks"]:
-            if check["remedy"]:
-                out.print(Text.assemble((f"{check['name']}: ", "bold"), check["remedy"]))
-    return 0 if diagnosis["healthy"] else 1
+        return 0 if diagnosis["healthy"] else FAILED
+    checks = diagnosis["checks"]
+    wide = max(len(check["name"]) for check in checks)
+    for check in checks:
+        head = Text.assemble((f"{check['status']:<4}", _STYLES[check["status"]]), f"  {check['name']:<{wide}}  ")
+        say(out, check["detail"], label=head)
+        if check["remedy"]:
+            say(out, ("remedy: ", "bold"), check["remedy"], label=Text(" " * head.cell_len))
+    return 0 if diagnosis["healthy"] else FAILED
 
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 async def migrate(settings: Settings, *, as_json: bool) -> None:
-    """Bring the read model to the newest schema."""
+    """Bring state and read model to the newest schema."""
+    from runware_provider.context import d1_access
+    from runware_provider.durable.engines import migrate_state
     from runware_provider.projection import migrate as upgrade
 
-    if settings.projection_url is None:
+    applied: list[str] = []
+    if settings.many_nodes:
+        applied += ["state"] if await migrate_state(settings.state_address) else []
+    elif settings.projection_url is None:
         prepare(settings.data_dir)
-    applied = list(await upgrade(settings.projection_address))
+    applied += await upgrade(settings.projection_address, d1=d1_access(settings))
     if as_json:
         print_json({"applied": applied})
     else:
-        out.print(f"applied {', '.join(applied)}" if applied else "the schema is up to date")
+        say(out, f"applied {', '.join(applied)}" if applied else "the schema is up to date")
 
 
-async def _tasks_done(api: Any) -> dict[str, Any]:
-    """Wait, at most a minute, until no task is left to perform."""
-    import asyncio
+def write_migrations(folder: Path, *, as_json: bool) -> None:
+    """The read model's migrations as files, for a tool that applies them."""
+    from runware_provider.projection import write_migrations as write
 
-    ready: dict[str, Any] = {}
-    for _ in range(300):
-        ready = await api.get("/readyz")
-        if not any(count for kind, count in ready["tasks"].items() if kind != "Dispatch"):
-            break
-        await asyncio.sleep(0.2)
-    return ready
-
-
-async def _projected(api: Any) -> int:
-    return int((await _tasks_done(api))["projection_failed"])
+    written = [str(path) for path in write(folder)]
+    if as_json:
+        print_json({"written": written})
+    else:
+        for path in written:
+            say(out, path)
 
 
-async def _quiet(api: Any, path: str) -> dict[str, Any]:
-    await _tasks_done(api)
-    state: dict[str, Any] = await api.get(path)
-    return state
+async def _tasks_done(api: Api) -> int:
+    """Wait until no task is left to perform: 0.
+
+    A database or a bucket that is away would hold this up for ever, and a busy service never rests: when the fewest
+    that were seen have not become fewer for a minute, that is said, and the answer is the exit code of trying again.
+    """
+    now = asyncio.get_running_loop().time
+    fewest, since = None, now()
+    with err.status("at work") if err.is_interactive else nullcontext() as shown:
+        while True:
+            tasks = (await api.get("/readyz"))["tasks"]
+            left = sum(count for kind, count in tasks.items() if kind != "Dispatch")
+            if not left:
+                return 0
+            if fewest is None or left < fewest:
+                fewest, since = left, now()
+            elif now() - since > STANDSTILL:
+                break
+            if shown is not None:
+                shown.update(f"at work: {left} left")
+            await asyncio.sleep(_POLL)
+    say(
+        err,
+        f"not all is done ({left} left); it goes on while the service runs, and `runware-provider doctor` says more",
+    )
+    return TRY_AGAIN

@@ -12,42 +12,44 @@ from typing import Any
 
 import aiohttp
 
+from runware_provider.cli.failures import Answered
 from runware_provider.durable.owner import read_owner
-from runware_provider.errors import DataDirInUse, RunwareProviderError, StateUnavailable
+from runware_provider.errors import DataDirInUse, StateUnavailable
 from runware_provider.settings import Settings
 
 OWNER_WAIT = 10.0
 """Seconds to wait for an owner that is starting."""
 
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=90)
+ANSWER_WAIT = 90.0
+"""Seconds without a byte after which a service has stopped answering."""
 
+LONG_WAIT = 3600.0
+"""The same, for questions that take as long as there is state to read."""
 
-class Answered(RunwareProviderError):
-    """The service answered a problem: its `status`, its `detail`, and the whole `problem`."""
-
-    def __init__(self, status: int, problem: dict[str, Any]) -> None:
-        self.status = status
-        self.problem = problem
-        super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP {status}"))
+_HEALTHY_WITHIN = aiohttp.ClientTimeout(total=5)
 
 
 class Api:
-    """The service's client API over one connection pool."""
+    """The service's client API over one connection pool.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    `passing`: no service runs; what answers ends with the command.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, *, passing: bool) -> None:
         self._session = session
+        self.passing = passing
 
-    async def get(self, path: str, **params: Any) -> Any:
-        """A JSON answer. Raises Answered."""
+    async def get(self, path: str, *, wait: float = ANSWER_WAIT, **params: Any) -> Any:
+        """A JSON answer, for which `wait` seconds are given. Raises Answered."""
         given = {name: str(value) for name, value in params.items() if value is not None}
         with _reached():
-            async with self._session.get(path, params=given) as response:
+            async with self._session.get(path, params=given, timeout=_within(wait)) as response:
                 return await _content(response)
 
-    async def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+    async def send(self, method: str, path: str, body: Any = None, *, wait: float = ANSWER_WAIT) -> Any:
         """The JSON answer to a request with a JSON body; None for an empty one. Raises Answered."""
         with _reached():
-            async with self._session.request(method, path, json=body, headers=headers) as response:
+            async with self._session.request(method, path, json=body, timeout=_within(wait)) as response:
                 return await _content(response)
 
     async def download(self, path: str, to: Path) -> None:
@@ -78,6 +80,10 @@ class Api:
                         yield json.loads(line[6:])
                     elif line.startswith(b"data: "):
                         raise Answered(404 if kind == b"deleted" else 503, json.loads(line[6:]))
+
+
+def _within(wait: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=wait)
 
 
 @contextmanager
@@ -114,35 +120,41 @@ async def connected(settings: Settings, *, work: bool) -> AsyncIterator[Api]:
 
     `work`: perform tasks while we own it. Raises ConfigurationError and what opening raises.
     """
-    from runware_provider.context import Context
-    from runware_provider.serving import serving
-
     until = asyncio.get_running_loop().time() + OWNER_WAIT
     while True:
-        owner = read_owner(settings.data_dir) or {}
-        if "socket" in owner:
-            connector = aiohttp.UnixConnector(owner["socket"])
-            async with aiohttp.ClientSession("http://localhost", connector=connector, timeout=_TIMEOUT) as session:
+        path = (read_owner(settings.data_dir) or {}).get("socket")
+        if path is not None:
+            async with _session(path) as session:
                 if await _answers(session):
-                    yield Api(session)
+                    yield Api(session, passing=False)
                     return
+        # Nobody answers: now the whole service is needed here, and no sooner, for importing it takes time.
+        from runware_provider.context import Context
+        from runware_provider.serving import serving
+
         try:
-            async with Context.open(settings, work=work) as ctx, serving(ctx, None):
-                path = (read_owner(settings.data_dir) or {})["socket"]
-                connector = aiohttp.UnixConnector(path)
-                async with aiohttp.ClientSession("http://localhost", connector=connector, timeout=_TIMEOUT) as session:
-                    yield Api(session)
-                    return
+            async with (
+                Context.open(settings, work=work) as ctx,
+                serving(ctx, None),
+                _session((read_owner(ctx.owner.data_dir) or {})["socket"]) as session,
+            ):
+                yield Api(session, passing=True)
+                return
         except DataDirInUse:
             if asyncio.get_running_loop().time() > until:
                 raise
             await asyncio.sleep(0.1)
 
 
+def _session(path: str) -> aiohttp.ClientSession:
+    connector = aiohttp.UnixConnector(path)
+    return aiohttp.ClientSession("http://localhost", connector=connector, timeout=_within(ANSWER_WAIT))
+
+
 async def _answers(session: aiohttp.ClientSession) -> bool:
-    """Whether an owner listens there; a socket may be left of one that was killed."""
+    """Whether an owner listens there; a socket may be left of one that was killed, and one may be too busy."""
     try:
-        async with session.get("/healthz") as response:
+        async with session.get("/healthz", timeout=_HEALTHY_WITHIN) as response:
             return response.status == 200
-    except aiohttp.ClientError:
+    except (aiohttp.ClientError, TimeoutError):
         return False

@@ -7,10 +7,10 @@ from pydantic import SecretStr
 from rich.text import Text
 
 from runware_provider.cli import render
-from runware_provider.cli.render import out
+from runware_provider.cli.console import out, say
 from runware_provider.context import Context
 from runware_provider.create import create_generation, get_generation
-from runware_provider.errors import ConfigurationError
+from runware_provider.errors import ConfigurationError, DataDirInUse
 from runware_provider.serving import bind, serving
 from runware_provider.settings import Settings
 from runware_provider.simulator import Simulator, SimulatorOptions
@@ -46,16 +46,22 @@ async def demo(folder: Path, prompt: str) -> int:
                 delivery="webhook",
                 data_dir=folder / "data",
             )
-            out.print(Text.assemble(("simulator ", "dim"), simulator.url, ("  service ", "dim"), public_url))
-            async with Context.open(settings) as ctx, serving(ctx, listener):
-                return await _four_pictures(ctx, pictures, prompt)
+            _tell_of("simulator", simulator.url)
+            _tell_of("service", public_url)
+            try:
+                async with Context.open(settings) as ctx, serving(ctx, listener):
+                    return await _four_pictures(ctx, pictures, prompt)
+            except DataDirInUse as error:
+                raise ConfigurationError(
+                    f"another demo is at work in {folder}; give this one another --folder"
+                ) from error
 
 
 async def _four_pictures(ctx: Context, pictures: Path, prompt: str) -> int:
     request = {"positivePrompt": prompt, "model": "runware:101@1", "width": 1024, "height": 768, "numberResults": 4}
-    out.print(Text.assemble(("request   ", "dim"), f"4 × {prompt}"))
+    _tell_of("request", f"4 × {prompt}")
     state = await create_generation(ctx, CreateArgs(input=request, metadata={"made_by": "demo"}))
-    out.print(Text.assemble(("id        ", "dim"), str(state.id)))
+    _tell_of("id", str(state.id))
     told = _tell(state, 0)
     while not state.settled:
         await ctx.runtime.changed(state.id, after=state.version)
@@ -63,21 +69,17 @@ async def _four_pictures(ctx: Context, pictures: Path, prompt: str) -> int:
         told = _tell(state, told)
     stored = [output for output in state.outputs if output.type == "success"]
     files = [_copy(ctx, output, pictures, f"{state.id.hex[-8:]}-{number}") for number, output in enumerate(stored, 1)]
-    made = render.table("picture", "size", "pixels", "seed", "cost", right=("size", "cost"))
-    for output, file in zip(stored, files, strict=True):
-        made.add_row(
-            file.name,
-            render.size(output.size_bytes),
-            f"{output.width}×{output.height}",
-            str(output.seed),
-            render.money(output.cost_micros),
-        )
     out.print()
-    out.print(made)
+    shown = [(file.name, output.model_dump(mode="json")) for file, output in zip(files, stored, strict=True)]
+    render.pictures("picture", shown)
     await _row(ctx, state)
     out.print()
-    out.print(Text.assemble(("the pictures are in ", ""), (str(pictures), "bold")))
+    say(out, "the pictures are in ", (str(pictures), "bold"))
     return 0 if len(files) == 4 else 1
+
+
+def _tell_of(name: str, value: str) -> None:
+    say(out, value, label=(f"{name:<10}", "dim"))
 
 
 def _tell(state: GenerationState, told: int) -> int:
@@ -86,7 +88,8 @@ def _tell(state: GenerationState, told: int) -> int:
         passed = (entry.at - state.created_at).total_seconds()
         words = _STEPS.get(entry.event, entry.note or "")
         style = "green" if entry.event in {"completed", "projected"} else ""
-        out.print(Text.assemble((f"  {passed:6.3f} s  ", "dim"), (f"{entry.event:<12}", style), words))
+        head = Text.assemble((f"  {passed:6.3f} s  ", "dim"), (f"{entry.event:<13}", style))
+        say(out, words, label=head)
     return len(state.timeline)
 
 
@@ -104,8 +107,7 @@ async def _row(ctx: Context, state: GenerationState) -> None:
     page = await ctx.projection.list(ListArgs(limit=1))
     row = next(item for item in page.items if item.id == state.id)
     out.print()
-    out.print(Text.assemble(("in the database ", "dim"), ctx.settings.projection_address))
-    made = render.table("column", "value")
+    say(out, ("in the database ", "dim"), ctx.settings.projection_address)
     values = {
         "id": str(row.id),
         "status": row.status,
@@ -113,8 +115,7 @@ async def _row(ctx: Context, state: GenerationState) -> None:
         "prompt": row.prompt or "",
         "images": f"{row.counts.stored} of {row.counts.expected}",
         "cost": render.money(row.cost_micros),
-        "metadata": ", ".join(f"{key}={value}" for key, value in row.metadata.items()),
+        "labels": ", ".join(f"{key}={value}" for key, value in row.metadata.items()),
     }
     for name, value in values.items():
-        made.add_row(Text(name, style="dim"), Text(value))
-    out.print(made)
+        render.field(name, value)

@@ -1,17 +1,19 @@
 """`generate`: submit, follow with one line an image, write the files."""
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from runware_provider.cli import render
-from runware_provider.cli.commands import pairs, print_json
+from runware_provider.cli import FAILED, render
+from runware_provider.cli.commands import pairs
 from runware_provider.cli.connection import Api, connected
-from runware_provider.cli.render import err, out
+from runware_provider.cli.console import err, line_of, print_json, say
 from runware_provider.errors import ConfigurationError, InvalidArgs
 from runware_provider.settings import Settings
 
@@ -52,36 +54,65 @@ def read_input(
 
 async def generate(settings: Settings, request: dict[str, Any], folder: Path, *, as_json: bool) -> int:
     """Make images and write them into `folder`. 0 when all came, 1 when any failed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"--out {folder} cannot be used: {error.strerror}") from error
+    _expect_writable(folder)
     async with connected(settings, work=True) as api:
-        state = await api.send("POST", "/v1/generations", request)
+        state = await _submitted(api, request)
         try:
             state = await _followed(api, state, show=not as_json)
+            files = await _written(api, state, folder)
         except BaseException:
-            err.print(
-                f"generation {state['id']} goes on while the service runs; follow it with: "
-                f"runware-provider show {state['id']}"
-            )
+            _say_how_to_follow(api, state)
             raise
-        files = await _written(api, state, folder)
     if as_json:
         print_json({**state, "files": [str(file) for file in files.values()]})
     else:
         _report(state, files)
-    return 0 if state["counts"]["stored"] >= state["counts"]["expected"] else 1
+    return 0 if state["counts"]["stored"] >= state["counts"]["expected"] else FAILED
+
+
+def _expect_writable(folder: Path) -> None:
+    """Before money is spent. Raises ConfigurationError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"--out {folder} cannot be used: {error.strerror}") from error
+
+
+async def _submitted(api: Api, request: dict[str, Any]) -> dict[str, Any]:
+    """The state of what was accepted. Ctrl-C waits for it, at most 5 s: what may cost money must not stay unnamed."""
+    sending = asyncio.ensure_future(api.send("POST", "/v1/generations", request))
+    try:
+        state: dict[str, Any] = await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        _say_how_to_follow(api, await sending)
+        raise
+    return state
+
+
+def _say_how_to_follow(api: Api, state: dict[str, Any]) -> None:
+    id = state["id"]
+    if state["completed_at"]:
+        words = f"generation {id} is complete, and its images are kept"
+    elif api.passing:
+        words = f"generation {id} is kept; it goes on when the service runs, or with: runware-provider reconcile {id}"
+    else:
+        words = f"generation {id} goes on while the service runs"
+    say(err, words)
+    say(err, f"see it with: runware-provider show {id}")
 
 
 async def _followed(api: Api, state: dict[str, Any], *, show: bool) -> dict[str, Any]:
     columns = (
         SpinnerColumn(),
-        TextColumn("image {task.fields[number]}"),
+        TextColumn("image {task.fields[number]}", markup=False),
         BarColumn(20),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, TimeElapsedColumn(), console=err, disable=not show, transient=True) as progress:
+    # What is no terminal would get an empty line.
+    hidden = not (show and err.is_interactive)
+    with Progress(*columns, TimeElapsedColumn(), console=err, disable=hidden, transient=True) as progress:
         lines = [
             progress.add_task("sent to Runware", total=3, number=number + 1)
             for number in range(state["counts"]["expected"])
@@ -89,7 +120,7 @@ async def _followed(api: Api, state: dict[str, Any], *, show: bool) -> dict[str,
         async for state in api.follow(state["id"]):  # noqa: B020  each state replaces the one before
             for number, line in enumerate(lines):
                 completed, words = _step(state, number)
-                progress.update(line, completed=completed, description=words)
+                progress.update(line, completed=completed, description=line_of(words).plain)
     return state
 
 
@@ -120,23 +151,13 @@ async def _written(api: Api, state: dict[str, Any], folder: Path) -> dict[str, P
 
 
 def _report(state: dict[str, Any], files: dict[str, Path]) -> None:
-    made = render.table("file", "size", "pixels", "seed", "cost", right=("size", "cost"))
-    for output in state["outputs"]:
-        if output["type"] == "success":
-            made.add_row(
-                str(files[output["id"]]),
-                render.size(output["size_bytes"]),
-                f"{output['width']}×{output['height']}",
-                str(output["seed"] if output["seed"] is not None else "–"),
-                render.money(output["cost_micros"]),
-            )
-    if files:
-        out.print(made)
+    stored = [(str(files[output["id"]]), output) for output in state["outputs"] if output["id"] in files]
+    if stored:
+        render.pictures("file", stored)
     for output in state["outputs"]:
         if output["type"] == "error":
-            err.print(f"[red]failed:[/red] {render.explain(output['error'])}", markup=True)
-    for error in (state["error"],):
-        if error is not None:
-            err.print(f"[red]error:[/red] {render.explain(error)}")
+            say(err, ("failed: ", "red"), render.explain(output["error"]))
+    if state["error"] is not None:
+        say(err, ("error: ", "red"), render.explain(state["error"]))
     if not files:
-        err.print(f"no image came; see: runware-provider show {state['id']}")
+        say(err, f"no image came; see: runware-provider show {state['id']}")

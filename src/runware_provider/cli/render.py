@@ -1,21 +1,13 @@
-"""What people see: tables, one generation, money and sizes in plain words."""
+"""What people see: one generation, money and sizes in plain words."""
 
-import sys
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-WIDE = 250
-"""Columns of what is not a terminal: nobody wants a log or a pipe wrapped at 80."""
+from runware_provider.cli.console import out, say
+from runware_provider.cli.layout import Column, records
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDE, soft_wrap=True)
-
-_WHOLE = frozenset({"id", "output", "file", "created", "cost", "images", "size", "seed", "value"})
 _COLOURS = {"completed": "green", "failed": "red", "running": "yellow"}
 
 
@@ -39,30 +31,21 @@ def when(time: str | None) -> str:
     return "–" if time is None else datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def status(value: str) -> Text:
-    """A status in its colour."""
-    return Text(value, style=_COLOURS.get(value, ""))
+def status(value: str, error_code: str | None = None) -> Text:
+    """A status in its colour, and why it is what it is."""
+    return Text(f"{value} {error_code}" if error_code else value, style=_COLOURS.get(value, ""))
 
 
-def table(*columns: str, right: Iterable[str] = ()) -> Table:
-    """An empty table without a box; ids, files and times are never cut, for people copy them."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        made.add_column(
-            column,
-            justify="right" if column in right else "left",
-            no_wrap=True,
-            overflow="ignore" if column in _WHOLE else "ellipsis",
-            min_width=36 if column == "id" else None,
-        )
-    return made
+def field(name: str, value: str, style: str = "") -> None:
+    """One thing that is known, beside its name."""
+    say(out, (value, style), label=(f"  {name:<11}  ", "dim"))
 
 
 def generation(state: dict[str, Any]) -> None:
     """One generation with its outputs and both levels of errors."""
     counts = state["counts"]
-    head = Text.assemble("generation ", (state["id"], "bold"), "  ", status(state["status"]))
-    out.print(head)
+    say(out, "generation ", (state["id"], "bold"), "  ", status(state["status"]))
+    labels = " ".join(f"{key}={value}" for key, value in state["metadata"].items())
     fields = {
         "model": state["model"],
         "prompt": state["input"].get("positivePrompt"),
@@ -70,38 +53,55 @@ def generation(state: dict[str, Any]) -> None:
         "created": when(state["created_at"]),
         "completed": when(state["completed_at"]),
         "in database": when(state["projected_at"]),
+        "labels": labels or None,
     }
-    labels = " ".join(f"{key}={value}" for key, value in state["metadata"].items())
-    if labels:
-        fields["metadata"] = labels
     for name, value in fields.items():
         if value is not None:
-            out.print(Text.assemble((f"  {name:<12}", "dim"), str(value)))
-    for error in (state["error"], state["projection_error"]):
-        if error is not None and (error is state["error"] or error != state["error"]):
-            out.print(Text.assemble(("  error       ", "dim"), (explain(error), "red")))
-    if state["outputs"]:
+            field(name, str(value))
+    error, projection_error = state["error"], state["projection_error"]
+    for each in (error, projection_error if projection_error != error else None):
+        if each is not None:
+            field("error", explain(each), "red")
+    _outputs(state["outputs"])
+
+
+def _outputs(outputs: list[dict[str, Any]]) -> None:
+    stored = [output for output in outputs if output["type"] == "success"]
+    if stored:
         out.print()
-        out.print(outputs(state["outputs"]))
+        pictures("output", [(output["id"], output) for output in stored])
+    failed = [output for output in outputs if output["type"] == "error"]
+    if failed:
+        out.print()
+    for output in failed:
+        say(out, (explain(output["error"]), "red"), label=f"{output['id']}  ")
 
 
-def outputs(items: list[dict[str, Any]]) -> Table:
-    """Outputs, one a line."""
-    made = table("output", "size", "pixels", "seed", "cost", "what", right=("size", "cost"))
-    for item in items:
-        if item["type"] == "success":
-            pixels = f"{item['width']}×{item['height']}"
-            made.add_row(
-                item["id"],
-                size(item["size_bytes"]),
-                pixels,
-                str(item["seed"] or "–"),
-                money(item["cost_micros"]),
-                item["content_type"],
+def pictures(title: str, shown: list[tuple[str, dict[str, Any]]]) -> None:
+    """Stored images, each under the name that it is shown by: its id, or its file."""
+    columns = [
+        Column(title),
+        Column("size", right=True),
+        Column("pixels"),
+        Column("cost", right=True),
+        Column("seed"),
+        Column("type"),
+    ]
+    records(
+        out,
+        columns,
+        [
+            (
+                name,
+                size(output["size_bytes"]),
+                f"{output['width']}×{output['height']}",
+                money(output["cost_micros"]),
+                None if output["seed"] is None else str(output["seed"]),
+                output["content_type"],
             )
-        else:
-            made.add_row(item["id"], "–", "–", "–", "–", Text(explain(item["error"]), style="red"))
-    return made
+            for name, output in shown
+        ],
+    )
 
 
 def explain(error: dict[str, Any]) -> str:

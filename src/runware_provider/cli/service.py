@@ -1,40 +1,77 @@
-"""`serve` and `simulate`: processes that run until they are told to stop."""
+"""`serve`, `worker` and `simulate`: processes that run until they are told to stop."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from runware_provider.cli.render import out
+from runware_provider.cli.console import out, say
 from runware_provider.context import Context
 from runware_provider.errors import ConfigurationError
+from runware_provider.exporting import exporting
 from runware_provider.logs import configure
-from runware_provider.serving import bind, serving, tune, until_stopped
+from runware_provider.serving import STOP_LIMIT, bind, end_within, serving, tune, until_stopped
 from runware_provider.settings import Settings, is_loopback
 
 
-async def serve(settings: Settings, host: str, port: int, takeover_wait: float) -> None:
-    """The service, until SIGTERM or SIGINT."""
+async def serve(settings: Settings, host: str, port: int, takeover_wait: float, *, work: bool) -> None:
+    """The service, until SIGTERM or SIGINT. Without `work` it leaves all tasks to others."""
+    if not work:
+        _require_many_nodes(settings, "--no-worker")
+    _require_key(settings)
+    _require_tokens(settings, host)
+    configure(logging.INFO)
+    tune()
+    with exporting(), bind(host, port) as listener:
+        async with Context.open(settings, work=work, takeover_wait=takeover_wait) as ctx, serving(ctx, listener):
+            port = listener.getsockname()[1]
+            say(out, f"runware-provider listens on http://{_named(host)}:{port}")
+            if not settings.client_tokens:
+                say(out, "no RUNWARE_PROVIDER_CLIENT_TOKENS: open to everyone on this machine, closed to all others")
+            if settings.delivery_mode == "poll":
+                say(out, "no RUNWARE_PROVIDER_PUBLIC_URL: Runware is asked for results instead of delivering them")
+            await until_stopped()
+            end_within(STOP_LIMIT)
+            say(out, "stopping; what is unfinished goes on at the next start")
+
+
+async def worker(settings: Settings, host: str, port: int) -> None:
+    """Only the tasks, with health and metrics beside them, until SIGTERM or SIGINT."""
+    _require_many_nodes(settings, "worker")
+    _require_key(settings)
+    _require_tokens(settings, host)
+    configure(logging.INFO)
+    tune()
+    with exporting(), bind(host, port) as listener:
+        async with Context.open(settings) as ctx, serving(ctx, listener, health_only=True):
+            say(out, f"runware-provider works; its health listens on http://{_named(host)}:{listener.getsockname()[1]}")
+            await until_stopped()
+            end_within(STOP_LIMIT)
+            say(out, "stopping; others go on with what is unfinished")
+
+
+def _require_many_nodes(settings: Settings, what: str) -> None:
+    if not settings.many_nodes:
+        raise ConfigurationError(
+            f"{what} needs RUNWARE_PROVIDER_STATE_URL=postgresql://USER:PASSWORD@HOST/DATABASE: a state file belongs "
+            "to one process, which does everything"
+        )
+
+
+def _require_key(settings: Settings) -> None:
     if settings.runware_api_key is None:
         raise ConfigurationError("RUNWARE_API_KEY is not set: get a key from Runware and export it")
+
+
+def _require_tokens(settings: Settings, host: str) -> None:
     if not settings.client_tokens and not is_loopback(host):
         raise ConfigurationError(
             f"without RUNWARE_PROVIDER_CLIENT_TOKENS the service listens on loopback only, not on {host}: "
             "set a token, or leave --host out"
         )
-    configure(logging.INFO)
-    tune()
-    with bind(host, port) as listener:
-        async with Context.open(settings, takeover_wait=takeover_wait) as ctx, serving(ctx, listener):
-            shown = listener.getsockname()[1]
-            out.print(f"runware-provider listens on http://{host}:{shown}")
-            if not settings.client_tokens:
-                out.print("no RUNWARE_PROVIDER_CLIENT_TOKENS: open to everyone on this machine, closed to all others")
-            if settings.delivery_mode == "poll":
-                out.print("no RUNWARE_PROVIDER_PUBLIC_URL: Runware is asked for results instead of delivering them")
-            out.file.flush()
-            await until_stopped()
-            out.print("stopping; what is unfinished goes on at the next start")
-            out.file.flush()
+
+
+def _named(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 async def simulate(host: str, port: int, latency: str, faults: Path | None, options: dict[str, Any]) -> int:
@@ -56,11 +93,10 @@ async def simulate(host: str, port: int, latency: str, faults: Path | None, opti
         raise ConfigurationError(_LATENCY.format(latency)) from error
 
     def ready(simulator: Simulator) -> None:
-        out.print(f"the simulated Runware listens on {simulator.url}")
-        out.print("a service uses it with")
+        say(out, f"the simulated Runware listens on {simulator.url}")
+        say(out, "a service uses it with")
         for name, value in simulated(simulator.url, host).items():
-            out.print(f"  export {name}={value}")
-        out.file.flush()
+            say(out, f"  export {name}={value}")
 
     try:
         await run(made, host, port, ready=ready)

@@ -5,7 +5,7 @@ every engine passes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
@@ -92,7 +92,11 @@ class UnclaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What is going on. `tasks` by kind: waiting or being performed. The spend is this UTC day's, with reservations."""
+    """What is going on. `tasks` by kind: waiting or being performed, the oldest for `oldest_task` seconds.
+
+    The spend is this UTC day's, with reservations. `ended`: generations that this process completed since its start,
+    by status.
+    """
 
     running: int
     projection_failed: int
@@ -100,6 +104,8 @@ class Stats:
     tasks: Mapping[str, int]
     parked: int
     unclaimed: int
+    oldest_task: float = field(default=0.0, compare=False)
+    ended: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 class TryLater(Exception):
@@ -183,8 +189,11 @@ class GenerationRuntime(Protocol):
     async def secret(self, name: str, make: Callable[[], str]) -> str:
         """The secret kept under `name`, made and kept at the first call."""
 
-    def stats(self) -> Stats:
-        """What is going on, from memory."""
+    async def stats(self) -> Stats:
+        """What is going on. Raises StateUnavailable when that cannot be read."""
+
+    async def advice(self) -> Sequence[str]:
+        """What an operator should change about the store, each with its remedy; empty when all is well."""
 
     async def check(self) -> Sequence[str]:
         """Read everything that is kept, and say what cannot be read; empty when all is well. Changes nothing."""
@@ -194,7 +203,10 @@ class GenerationRuntime(Protocol):
         left unfinished comes first."""
 
     async def stop(self, *, grace: float = 10.0) -> None:
-        """Hand out nothing more, let what runs finish for `grace` seconds, cancel the rest, close."""
+        """Hand out nothing more, let what runs finish for `grace` seconds, cancel the rest, close.
+
+        A second time does nothing.
+        """
 
 
 Clock = Callable[[], datetime]

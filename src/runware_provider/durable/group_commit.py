@@ -114,6 +114,7 @@ class GroupCommit(Generic[B]):
             self._store.undo(batch)
             if len(jobs) > 1:
                 return False
+            self.failed = self.failed or type(error) is sqlite3.DatabaseError  # a page that is not one
             replies = [Refused(unavailable(error) if isinstance(error, sqlite3.Error) else error)]
         else:
             self._store.committed(batch)

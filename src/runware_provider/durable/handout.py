@@ -5,6 +5,7 @@ is given while no other such task runs: if it is the one that kills its process,
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
@@ -38,10 +39,14 @@ class Ledger(Protocol):
 
 
 class Handout:
-    """Call `give` with committed tasks and `ended` with the numbers of those that are done."""
+    """Call `give` with committed tasks and `ended` with the numbers of those that are done.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `freed` is called when a slot of a kind is free and nothing here waits for it.
+    """
+
+    def __init__(self, ledger: Ledger, *, freed: Callable[[TaskKind], None] | None = None) -> None:
         self._ledger = ledger
+        self._freed = freed
         self._perform: Callable[[Assignment], Awaitable[None]] = _nobody
         self._started = False
         self._room = asyncio.Event()
@@ -50,7 +55,7 @@ class Handout:
         self._suspects: deque[tuple[Assignment, bool]] = deque()
         self._suspect_runs = False
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._open: dict[int, TaskKind] = {}
+        self._open: dict[int, tuple[TaskKind, float]] = {}
         self._failures: dict[int, int] = {}
         self._waits: dict[int, int] = {}
         self._delayed: dict[int, asyncio.TimerHandle] = {}
@@ -67,7 +72,7 @@ class Handout:
     def give(self, assignment: Assignment, *, left_over: bool = False) -> None:
         """Hand one task out as soon as a slot is free. `left_over`: by an earlier process, so that it is counted."""
         kind = _kind(assignment)
-        self._open[assignment.number] = kind
+        self._open.setdefault(assignment.number, (kind, time.monotonic()))
         if left_over and assignment.attempts >= SUSPICIOUS:
             self._suspects.append((assignment, True))
         else:
@@ -87,6 +92,20 @@ class Handout:
             self._room.clear()
             await self._room.wait()
 
+    def free(self, kind: TaskKind) -> int:
+        """Slots that nothing here runs in or waits for."""
+        if self._stopping:
+            return 0
+        return max(0, self._free.get(kind, 0) - len(self._waiting.get(kind, ())))
+
+    def open(self) -> list[int]:
+        """Tasks that were given and have not ended."""
+        return list(self._open)
+
+    def has_suspect(self) -> bool:
+        """Whether a task that is given alone is here."""
+        return self._suspect_runs or bool(self._suspects)
+
     def knows(self, number: int) -> bool:
         """Whether this task was given and has not ended."""
         return number in self._open
@@ -94,9 +113,13 @@ class Handout:
     def counts(self) -> dict[str, int]:
         """Open tasks by kind."""
         counts: dict[str, int] = {}
-        for kind in self._open.values():
+        for kind, _ in self._open.values():
             counts[kind] = counts.get(kind, 0) + 1
         return counts
+
+    def oldest(self) -> float:
+        """Seconds since the oldest of the open tasks was given."""
+        return time.monotonic() - next(iter(self._open.values()))[1] if self._open else 0.0
 
     async def stop(self, grace: float) -> None:
         """Hand out nothing more; wait `grace` seconds for what runs, then cancel it. It is given again at a start."""
@@ -142,6 +165,8 @@ class Handout:
                 self._suspect_runs = False
             self._take_suspect()  # before the next of the others, or under steady load its turn would never come
             self._fill(kind)
+            if self._freed is not None and self.free(kind):
+                self._freed(kind)
 
         task.add_done_callback(over)
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from runware_provider.durable import UNHEARD_PRICE_MICROS, Birth
-from runware_provider.durable.sqlite_batch import Batch, day_of
+from runware_provider.durable.records import day_of
+from runware_provider.durable.sqlite_batch import Batch
 from runware_provider.errors import OverBudget
 
 

@@ -11,6 +11,9 @@ from runware_provider.errors import ConfigurationError, DataDirInUse
 LOCK = "lock"
 _POLL = 0.05
 
+NODES = 256
+"""Processes that share a data directory at most."""
+
 
 class Owner:
     """Holds the lock of a data directory. The lock file tells others the owner's pid and where it listens."""
@@ -51,6 +54,21 @@ class Owner:
                 os.close(descriptor)
                 raise
             return cls(data_dir, descriptor)
+
+    @classmethod
+    def acquire_node(cls, data_dir: Path) -> "Owner":
+        """Become the owner of a folder of one's own inside `data_dir`, which many processes share.
+
+        Raises ConfigurationError.
+        """
+        for number in range(1, NODES + 1):
+            try:
+                return cls.acquire(data_dir / "nodes" / str(number))
+            except DataDirInUse:
+                continue
+        raise ConfigurationError(
+            f"{data_dir} has {NODES} processes already: give this one another RUNWARE_PROVIDER_DATA_DIR"
+        )
 
     def announce(self, socket: Path | None, url: str | None = None) -> None:
         """Tell other processes where to speak to this one."""

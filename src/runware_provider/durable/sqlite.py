@@ -34,9 +34,10 @@ from runware_provider.durable.alarms import Alarms
 from runware_provider.durable.group_commit import GroupCommit, Refused
 from runware_provider.durable.handout import Handout
 from runware_provider.durable.money import Money
-from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers, day_of
+from runware_provider.durable.records import FLAGS, day_of, status_of, to_ms, to_ms_after
+from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers
 from runware_provider.durable.sqlite_check import check_file
-from runware_provider.durable.sqlite_store import FLAGS, SqliteStore, to_ms, to_ms_after
+from runware_provider.durable.sqlite_store import SqliteStore
 from runware_provider.durable.watchers import Watchers
 from runware_provider.errors import (
     GenerationNotFound,
@@ -94,6 +95,8 @@ class SqliteRuntime:
         self._parked = counts.parked
         self._unclaimed, self._unclaimed_bytes = counts.unclaimed, counts.unclaimed_bytes
         self._left_over = Counter(counts.tasks)
+        self._ended: Counter[str] = Counter()
+        self._stopped = False
         self._left_over_before = self._store.next_task
         self._background: set[asyncio.Task[Any]] = set()
         self._commits = GroupCommit(self._open_batch, self)
@@ -258,7 +261,7 @@ class SqliteRuntime:
 
         return await self._commits.submit(job)
 
-    def stats(self) -> Stats:
+    async def stats(self) -> Stats:
         """See `GenerationRuntime.stats`."""
         tasks = dict(self._left_over + Counter(self._handout.counts()))
         return Stats(
@@ -268,7 +271,13 @@ class SqliteRuntime:
             tasks=tasks,
             parked=self._parked,
             unclaimed=self._unclaimed,
+            oldest_task=self._handout.oldest(),
+            ended=dict(self._ended),
         )
+
+    async def advice(self) -> Sequence[str]:
+        """See `GenerationRuntime.advice`. How the file is used is not the operator's to set."""
+        return ()
 
     async def check(self) -> Sequence[str]:
         """See `GenerationRuntime.check`."""
@@ -284,6 +293,9 @@ class SqliteRuntime:
 
     async def stop(self, *, grace: float = 10.0) -> None:
         """See `GenerationRuntime.stop`."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._alarms.stop()
         await self._handout.stop(grace)
         for task in self._background:
@@ -374,11 +386,15 @@ class SqliteRuntime:
         if self._watchers:
             for generation_id, write in batch.written.items():
                 self._watchers.tell(generation_id, write.version)
+            for generation_id in batch.expired:
+                self._watchers.gone(generation_id)
 
     def _count(self, batch: Batch) -> None:
         """Keep what `stats` says true."""
         for generation_id, write in batch.written.items():
-            before = batch.touched[generation_id].flags
+            before, generation = batch.touched[generation_id].flags, batch.touched[generation_id].generation
+            if before & FLAGS["running"] and generation.register.completed_at is not None:
+                self._ended[status_of(generation)] += 1
             for flag, bit in FLAGS.items():
                 self._flag_counts[flag] += bool(write.flags & bit) - bool(before & bit)
         for generation_id in batch.expired:

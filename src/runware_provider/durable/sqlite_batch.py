@@ -3,12 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from runware_provider.durable import Assignment
-from runware_provider.durable.sqlite_store import FLAGS, SqliteStore, Write
+from runware_provider.durable.records import day_of, flags_of
+from runware_provider.durable.sqlite_store import SqliteStore, Write
 from runware_provider.generation import Generation
 from runware_provider.register import encode
 from runware_provider.types import Ask
@@ -148,16 +148,3 @@ class Registers:
                 self._bytes += entry.size
         while len(self._entries) > CACHED_REGISTERS or (self._bytes > CACHED_BYTES and len(self._entries) > 1):
             self._bytes -= self._entries.popitem(last=False)[1].size
-
-
-def day_of(at: datetime) -> int:
-    """The UTC day since 1970."""
-    return int(at.timestamp() // 86_400)
-
-
-def flags_of(generation: Generation) -> int:
-    """What the file can be asked for without decoding."""
-    register = generation.register
-    running = register.completed_at is None and register.deleted_at is None
-    failed = register.projection.error is not None
-    return (FLAGS["running"] if running else 0) | (FLAGS["projection_failed"] if failed else 0)

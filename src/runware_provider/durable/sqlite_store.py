@@ -8,22 +8,19 @@ rewrites a row as a whole.
 """
 
 import json
-import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from runware_provider.durable import Assignment, Flag, Parked, UnclaimedDelivery
+from runware_provider.durable.records import FLAGS, decode_task, encode_task, from_ms
 from runware_provider.errors import ConfigurationError, StateTooNew
-from runware_provider.types import Dispatch, Project, Purge, StoreOutput, Task
 
 SCHEMA_VERSION: Final = 1
-FLAGS: Final[dict[Flag, int]] = {"running": 1, "projection_failed": 2}
 
 _SCHEMA = """
 CREATE TABLE generations(
@@ -64,47 +61,6 @@ class Write(NamedTuple):
     alarm_at: int | None
     register: str
     number: int
-
-
-def to_ms(at: datetime) -> int:
-    """Whole milliseconds since 1970 that have passed at a time."""
-    return math.floor(at.timestamp() * 1000)
-
-
-def to_ms_after(at: datetime) -> int:
-    """The first whole millisecond at which a time has come."""
-    return math.ceil(at.timestamp() * 1000)
-
-
-def from_ms(ms: int) -> datetime:
-    """The inverse of `to_ms`."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def encode_task(task: Task) -> str:
-    """A task as text."""
-    match task:
-        case Dispatch(attempt=attempt):
-            return json.dumps(["Dispatch", attempt])
-        case StoreOutput(output_id=output_id):
-            return json.dumps(["StoreOutput", str(output_id)])
-        case Project() | Purge():
-            return json.dumps([type(task).__name__])
-
-
-def decode_task(text: str) -> Task:
-    """The inverse of `encode_task`."""
-    match json.loads(text):
-        case ["Dispatch", int(attempt)]:
-            return Dispatch(attempt)
-        case ["StoreOutput", str(output_id)]:
-            return StoreOutput(UUID(output_id))
-        case ["Project"]:
-            return Project()
-        case ["Purge"]:
-            return Purge()
-        case other:
-            raise ValueError(f"no such task: {other!r}")
 
 
 class StoredCounts(NamedTuple):

@@ -2,62 +2,79 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from uuid import UUID
 
-from runware_provider.errors import ServiceStopping
+from runware_provider.errors import GenerationNotFound, ServiceStopping
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watcher:
+    after: int
+    future: "asyncio.Future[int]"
 
 
 class Watchers:
     """Call `tell` with what has been committed, `release` when nobody is to wait any longer."""
 
     def __init__(self) -> None:
-        self._waiting: dict[UUID, list[asyncio.Future[int]]] = {}
+        self._waiting: dict[UUID, list[_Watcher]] = {}
         self._released = False
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def __contains__(self, generation_id: UUID) -> bool:
-        return generation_id in self._waiting
+    def ids(self) -> list[UUID]:
+        """Those that somebody waits for."""
+        return list(self._waiting)
 
     async def wait(self, generation_id: UUID, after: int, read: Callable[[], Awaitable[int]]) -> int:
-        """The first version greater than `after`; `read` gives the committed one. Raises ServiceStopping."""
-        future = self._join(generation_id)  # before reading, so that no change falls between
+        """The first version greater than `after` that is told; `read` gives the committed one.
+
+        Raises ServiceStopping, GenerationNotFound.
+        """
+        watcher = _Watcher(after, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(generation_id, []).append(watcher)  # before reading: no change falls between
         try:
             version = await read()
-            while version <= after:
-                if self._released:
-                    raise ServiceStopping("the service stops; ask again in a moment")
-                version = await future
-                future = self._join(generation_id)
-            return version
+            if version > after:
+                return version
+            if self._released:
+                raise _stopping()
+            return await watcher.future
         finally:
-            self._leave(generation_id, future)
+            self._leave(generation_id, watcher)
 
     def tell(self, generation_id: UUID, version: int) -> None:
-        """Wake those who wait for this generation."""
-        for future in self._waiting.pop(generation_id, ()):
-            if not future.done():
-                future.set_result(version)
+        """Wake those to whom this version is news."""
+        for watcher in self._waiting.get(generation_id, ()):
+            if version > watcher.after and not watcher.future.done():
+                watcher.future.set_result(version)
+
+    def gone(self, generation_id: UUID) -> None:
+        """Tell those who wait for this generation that it exists no more."""
+        self._fail(generation_id, GenerationNotFound(f"there is no generation {generation_id}"))
 
     def release(self) -> None:
         """Wake everybody with ServiceStopping, from now on too."""
         self._released = True
-        for futures in self._waiting.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(ServiceStopping("the service stops; ask again in a moment"))
+        for generation_id in self._waiting:
+            self._fail(generation_id, _stopping())
 
-    def _join(self, generation_id: UUID) -> asyncio.Future[int]:
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(generation_id, []).append(future)
-        return future
+    def _fail(self, generation_id: UUID, error: Exception) -> None:
+        for watcher in self._waiting.get(generation_id, ()):
+            if not watcher.future.done():
+                watcher.future.set_exception(error)
 
-    def _leave(self, generation_id: UUID, future: asyncio.Future[int]) -> None:
+    def _leave(self, generation_id: UUID, watcher: _Watcher) -> None:
+        future = watcher.future
         if future.done() and not future.cancelled():
             future.exception()  # seen, so that asyncio does not complain of it
-        remaining = self._waiting.get(generation_id, [])
-        if future in remaining:
-            remaining.remove(future)
+        remaining = self._waiting[generation_id]
+        remaining.remove(watcher)
         if not remaining:
-            self._waiting.pop(generation_id, None)
+            del self._waiting[generation_id]
+
+
+def _stopping() -> ServiceStopping:
+    return ServiceStopping("the service stops; ask again in a moment")

@@ -4,9 +4,18 @@ Importing this package imports neither SQLAlchemy (155 ms) nor Alembic (250 ms):
 both.
 """
 
-from runware_provider.projection.migrate import migrate, migration_sql, pending
+from runware_provider.projection.migrate import migrate, migration_sql, pending, write_migrations
 from runware_provider.projection.read_model import Projection
-from runware_provider.projection.target import Target
+from runware_provider.projection.target import D1Access, Target
 from runware_provider.projection.writer import ProjectionWriter
 
-__all__ = ["Projection", "ProjectionWriter", "Target", "migrate", "migration_sql", "pending"]
+__all__ = [
+    "D1Access",
+    "Projection",
+    "ProjectionWriter",
+    "Target",
+    "migrate",
+    "migration_sql",
+    "pending",
+    "write_migrations",
+]

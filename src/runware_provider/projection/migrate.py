@@ -6,6 +6,7 @@ Hence migrations only add, and hold no Python that reads data. Alembic is import
 
 import asyncio
 import io
+import re
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -13,29 +14,30 @@ from pathlib import Path
 
 from runware_provider.errors import ConfigurationError
 from runware_provider.projection.schema import REVISIONS, missing_revisions
-from runware_provider.projection.target import Dialect, Rejected, Target, open_target
+from runware_provider.projection.target import D1Access, Dialect, Rejected, Target, open_target
 
+_RETURNING = re.compile(r" RETURNING [\w.]+;")
 DIRECTORY = Path(__file__).parent / "migrations"
 
 _alembic = threading.Lock()  # `alembic.context`, which `env.py` uses, is one for the whole process
 
 
-async def migrate(url: str) -> tuple[str, ...]:
+async def migrate(url: str, *, d1: D1Access | None = None) -> tuple[str, ...]:
     """Make the read model at `url` or bring it up to date; the revisions applied, none when there was nothing to do.
 
     All or nothing. Raises ConfigurationError for a schema that is too new (untouched) or tables that are not ours, and
     what `Projection.open` raises.
     """
-    target = await open_target(url, create=True)
+    target = await open_target(url, create=True, d1=d1)
     try:
         return await bring_to_head(target)
     finally:
         await target.aclose()
 
 
-async def pending(url: str) -> tuple[str, ...]:
+async def pending(url: str, *, d1: D1Access | None = None) -> tuple[str, ...]:
     """The revisions that `migrate` would apply. Changes nothing; raises as `migrate`, and when there is no database."""
-    target = await open_target(url, create=False)
+    target = await open_target(url, create=False, d1=d1)
     try:
         return missing_revisions(await target.revision())
     finally:
@@ -87,7 +89,27 @@ def migration_sql(revision: str, dialect: Dialect = "sqlite") -> str:
     config.set_main_option("path_separator", "os")
     with _alembic:
         command.upgrade(config, f"{before}:{revision}", sql=True)
-    return script.getvalue()
+    # D1 cannot commit a script of which any statement but the last gives rows.
+    return _RETURNING.sub(";", script.getvalue())
+
+
+def write_migrations(folder: Path, dialect: Dialect = "sqlite") -> tuple[Path, ...]:
+    """Write every migration as a file of its own into `folder`, which is made when missing; the files, oldest first.
+
+    With the names and the content that `wrangler d1 migrations apply` takes: `0001_initial.sql`. Files of these names
+    are overwritten. Raises ConfigurationError when the folder cannot be written.
+    """
+    files = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for revision in REVISIONS:
+            (module,) = (DIRECTORY / "versions").glob(f"m{revision}_*.py")
+            file = folder / f"{module.stem.removeprefix('m')}.sql"
+            file.write_text(migration_sql(revision, dialect))
+            files.append(file)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written: {error}") from error
+    return tuple(files)
 
 
 def _scripts(revisions: Sequence[str], dialect: Dialect) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from runware_provider.errors import ConfigurationError, ProjectionFailed, projec
 from runware_provider.projection.batches import cut, encoded, prepare, statements
 from runware_provider.projection.migrate import bring_to_head, require_head
 from runware_provider.projection.rows import Rows
-from runware_provider.projection.target import Rejected, Target, open_target
+from runware_provider.projection.target import D1Access, Rejected, Target, open_target
 from runware_provider.types import GenerationState, GenerationSummary, ListArgs, Page
 
 Outcomes = list[ProjectionFailed | None]
@@ -23,7 +23,8 @@ class Projection:
     """What is known of all generations, in the team's database.
 
     What it promises: a row never goes back to an older version; a deleted generation never comes back by one; rows and
-    images of one generation are written together; no content can make a write fail; what was written is durable.
+    images of one generation are written together (on D1 the images first, so that nothing is shown without them); no
+    content can make a write fail; what was written is durable.
     """
 
     def __init__(self, target: Target) -> None:
@@ -32,14 +33,14 @@ class Projection:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projection-rows")
 
     @classmethod
-    async def open(cls, url: str, *, migrate: bool) -> "Projection":
-        """Open the read model at `url` (`sqlite:///absolute/path/of/file.db`).
+    async def open(cls, url: str, *, migrate: bool, d1: D1Access | None = None) -> "Projection":
+        """Open the read model at `url` (see `open_target`; `d1` is for `d1://` only).
 
         With `migrate`, make it or bring its schema up to date first. Raises ConfigurationError, with the remedy, for a
         URL that cannot be used and a schema that is missing or too old (unless `migrate`) or too new (always, and
         untouched).
         """
-        target = await open_target(url, create=migrate)
+        target = await open_target(url, create=migrate, d1=d1)
         try:
             await (bring_to_head(target) if migrate else require_head(target))
             # Imports SQLAlchemy and compiles: better now than under the first write.
@@ -50,14 +51,14 @@ class Projection:
         return cls(target)
 
     async def write(self, states: Sequence[GenerationState]) -> Outcomes:
-        """Write `states` in one transaction; the answer has one entry for each, in their order.
+        """Write `states`, in one transaction where there are any; the answer has one entry for each, in their order.
 
         Of several versions of one generation only the newest is written, and its outcome is that of all. A row takes a
-        write only when its own version is not newer; that is success too. When the database refuses the batch, each
-        generation is written alone, so that only those refused again fail, with the database's own message.
+        write only when its own version is not newer; that is success too. When the database refuses the batch, its
+        halves are written, and theirs, so that only those fail that it refuses alone, with the database's own message.
 
         Raises ProjectionUnavailable when the database cannot be reached or is busy: nothing is kept then, or some when
-        it happened while writing alone; a repeat is harmless.
+        it happened while writing parts; a repeat is harmless.
         """
         newest: dict[UUID, GenerationState] = {}
         for state in states:
@@ -103,11 +104,12 @@ class Projection:
         try:
             await self._target.write(statements(batch, self._target))
         except Rejected as rejected:
-            if len(batch) == 1:
-                failures[batch[0].id] = projection_failed(str(rejected))
+            if len(batch) == 1 or rejected.whatever:
+                failures.update((rows.id, projection_failed(str(rejected))) for rows in batch)
                 return
-            for rows in batch:
-                await self._write_batch([rows], failures)
+            middle = len(batch) // 2
+            await self._write_batch(batch[:middle], failures)
+            await self._write_batch(batch[middle:], failures)
 
     async def _read(self, sql: str, parameters: Sequence[str | int]) -> Summaries:
         from runware_provider.projection.pages import summaries

@@ -1,8 +1,8 @@
 """Where the read model lives: the port to one database, and the choice of it by URL."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
-from urllib.parse import urlsplit
 
 from runware_provider.errors import ConfigurationError, RunwareProviderError
 
@@ -11,7 +11,22 @@ Dialect = Literal["sqlite", "postgresql"]
 
 
 class Rejected(RunwareProviderError):
-    """The database was reached and refused: content, constraint, schema, no space, read-only. In its own words."""
+    """The database was reached and refused: content, constraint, schema, no space, read-only. In its own words.
+
+    `whatever`: it would refuse any content, so trying the parts of a batch one by one is in vain.
+    """
+
+    def __init__(self, message: str, *, whatever: bool = False) -> None:
+        self.whatever = whatever
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class D1Access:
+    """How D1 is reached: the token (`RUNWARE_PROVIDER_D1_TOKEN`) and Cloudflare's API (`RUNWARE_PROVIDER_D1_URL`)."""
+
+    token: str | None = field(default=None, repr=False)
+    base_url: str = "https://api.cloudflare.com/client/v4"
 
 
 class Target(Protocol):
@@ -46,18 +61,36 @@ class Target(Protocol):
         """Let go of the database, after what is being written."""
 
 
-async def open_target(url: str, *, create: bool) -> Target:
-    """The target that `url` names; an empty database is made when `create` and there is none.
+async def open_target(url: str, *, create: bool, d1: D1Access | None = None) -> Target:
+    """The target that `url` names: `sqlite:///absolute/path`, `postgresql://...` or `d1://ACCOUNT/DATABASE`.
 
-    Raises ConfigurationError for a URL that names nothing we know or a database that cannot be opened.
+    An empty SQLite file is made when `create` and there is none; other databases are the operator's to make. `d1`: what
+    only D1 needs. Raises ConfigurationError for a URL that names nothing we know or a database that cannot be opened.
     """
-    scheme = urlsplit(url).scheme
-    if scheme != "sqlite":
-        # The URL may carry a password: its scheme is all that is said of it.
-        raise ConfigurationError(
-            f"PROJECTION_URL: a read model on {scheme + '://' if scheme else 'this'!r} is not known; "
-            "use sqlite:///absolute/path/of/file.db"
-        )
-    from runware_provider.projection.sqlite import SQLiteTarget
+    scheme = url.partition("://")[0] if "://" in url else ""
+    match scheme:
+        case "sqlite":
+            from runware_provider.projection.sqlite import SQLiteTarget
 
-    return await SQLiteTarget.open(url, create=create)
+            return await SQLiteTarget.open(url, create=create)
+        case "postgresql" | "postgres":
+            try:
+                from runware_provider.projection.postgres import PostgresTarget
+            except ModuleNotFoundError as error:
+                if error.name != "asyncpg":
+                    raise
+                raise ConfigurationError(
+                    "PROJECTION_URL: a read model on PostgreSQL needs `pip install 'runware-provider[postgres]'`"
+                ) from None
+            return await PostgresTarget.open(url)
+        case "d1":
+            from runware_provider.projection.d1 import D1Target
+
+            return await D1Target.open(url, d1 or D1Access())
+        case _:
+            # The URL may carry a password: its scheme is all that is said of it.
+            raise ConfigurationError(
+                f"PROJECTION_URL: a read model on {scheme + '://' if scheme.isalnum() else 'this'!r} is not known; "
+                "use sqlite:///absolute/path/of/file.db, postgresql://USER:PASSWORD@HOST/DATABASE or "
+                "d1://ACCOUNT/DATABASE"
+            )

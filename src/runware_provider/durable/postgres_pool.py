@@ -1,0 +1,99 @@
+"""Connections to PostgreSQL: how they are opened, and what its errors mean to a caller."""
+
+import asyncio
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from runware_provider.errors import ConfigurationError, StateUnavailable
+
+SCHEMA: Final = "runware_provider"
+"""Where the state's tables and PgQueuer's lie, and where statements look for them."""
+
+Connection = asyncpg.Connection | PoolConnectionProxy
+
+CONNECT_SECONDS: Final = 10.0
+COMMAND_SECONDS: Final = 30.0
+STARTING_SECONDS, STARTING_PAUSE = 10.0, 0.25
+
+SERVER_SETTINGS: Final = {
+    "application_name": "runware-provider",
+    "search_path": SCHEMA,
+    "lock_timeout": "10s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "15s",
+}
+
+FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""All that a statement may raise."""
+
+_OURS: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.SyntaxOrAccessError,
+)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same statement may succeed later: server, network or disk is to blame, not its content."""
+    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError):
+        return True  # a person takes the schema away or has not restored it yet
+    return isinstance(error, FAILURES) and not isinstance(error, _OURS)
+
+
+def unavailable(error: BaseException, what: str = "commit") -> StateUnavailable:
+    """What a caller is told."""
+    return StateUnavailable(f"the state store cannot {what}: {said(error)}")
+
+
+def said(error: BaseException) -> str:
+    """An error in one line; asyncpg's own hold no parameters and no password."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:500]
+
+
+def shown(url: str) -> str:
+    """A database's URL without user, password and options."""
+    parts = urlsplit(url)
+    place = parts.hostname or "local"
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        port = ""
+    return f"postgresql://{place}{port}{parts.path}"
+
+
+def cannot_connect(url: str, error: BaseException) -> ConfigurationError:
+    """What an operator is told at a start."""
+    return ConfigurationError(
+        f"STATE_URL: {shown(url)} cannot be reached: {said(error)}. Check the address, the password, that the database "
+        "exists and that its server runs"
+    )
+
+
+async def open_pool(url: str, size: int) -> asyncpg.Pool:
+    """A pool of at most `size` connections, after the first was made. Raises ConfigurationError.
+
+    A server that is starting is waited for.
+    """
+    until = asyncio.get_running_loop().time() + STARTING_SECONDS
+    while True:
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=0,  # it would log a traceback a second while the server is away
+                max_size=size,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                max_inactive_connection_lifetime=60.0,
+                server_settings=SERVER_SETTINGS,
+            )
+            async with pool.acquire():
+                return pool
+        except (*FAILURES, ValueError) as error:
+            starting = isinstance(error, asyncpg.CannotConnectNowError)
+            if not starting or asyncio.get_running_loop().time() > until:
+                raise cannot_connect(url, error) from error
+        await asyncio.sleep(STARTING_PAUSE)

@@ -1,0 +1,73 @@
+"""How both engines write down what a generation and its tasks are: times, flags, tasks as text."""
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from runware_provider.durable import Flag
+from runware_provider.generation import Generation
+from runware_provider.types import Dispatch, Project, Purge, StoreOutput, Task
+
+FLAGS: Final[dict[Flag, int]] = {"running": 1, "projection_failed": 2}
+
+
+def to_ms(at: datetime) -> int:
+    """Whole milliseconds since 1970 that have passed at a time."""
+    return math.floor(at.timestamp() * 1000)
+
+
+def to_ms_after(at: datetime) -> int:
+    """The first whole millisecond at which a time has come."""
+    return math.ceil(at.timestamp() * 1000)
+
+
+def from_ms(ms: int) -> datetime:
+    """The inverse of `to_ms`."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def encode_task(task: Task) -> str:
+    """A task as text."""
+    match task:
+        case Dispatch(attempt=attempt):
+            return json.dumps(["Dispatch", attempt])
+        case StoreOutput(output_id=output_id):
+            return json.dumps(["StoreOutput", str(output_id)])
+        case Project() | Purge():
+            return json.dumps([type(task).__name__])
+
+
+def decode_task(text: str) -> Task:
+    """The inverse of `encode_task`."""
+    match json.loads(text):
+        case ["Dispatch", int(attempt)]:
+            return Dispatch(attempt)
+        case ["StoreOutput", str(output_id)]:
+            return StoreOutput(UUID(output_id))
+        case ["Project"]:
+            return Project()
+        case ["Purge"]:
+            return Purge()
+        case other:
+            raise ValueError(f"no such task: {other!r}")
+
+
+def status_of(generation: Generation) -> Literal["completed", "failed"]:
+    """How a generation that is complete ended."""
+    stored = any(record.status == "success" for record in generation.register.outputs.values())
+    return "completed" if stored else "failed"
+
+
+def day_of(at: datetime) -> int:
+    """The UTC day since 1970."""
+    return int(at.timestamp() // 86_400)
+
+
+def flags_of(generation: Generation) -> int:
+    """What the file can be asked for without decoding."""
+    register = generation.register
+    running = register.completed_at is None and register.deleted_at is None
+    failed = register.projection.error is not None
+    return (FLAGS["running"] if running else 0) | (FLAGS["projection_failed"] if failed else 0)
