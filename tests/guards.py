@@ -108,6 +108,8 @@ KEEPING = "tests/artifacts/test_keeping.py::"
 ADDRESSES = "tests/artifacts/test_addresses.py::"
 VERSIONS = "tests/projection/test_versions.py::"
 RUNWARE = "tests/test_runware.py::"
+NODES = "tests/durable/test_many_nodes.py::"
+DEATH = "tests/conformance/test_death.py::"
 
 MONEY = (
     a_guard(
@@ -397,6 +399,7 @@ KEPT = (
         "durable/group_commit.py",
         "            if len(jobs) > 1:\n"
         "                return False\n"
+        "            self.failed = self.failed or type(error) is sqlite3.DatabaseError  # a page that is not one\n"
         "            replies = [Refused(unavailable(error) if isinstance(error, sqlite3.Error) else error)]\n",
         "            replies = [Refused(error) for _ in jobs]\n",
         CALLS + "test_a_step_that_raises_harms_none_of_the_hundred_beside_it",
@@ -615,7 +618,45 @@ NOBODY_IN = (
     ),
 )
 
-GUARDS = MONEY + RESULTS + KEPT + NOBODY_IN
+SHARED = (
+    a_guard(
+        "many nodes: a generation is locked while it changes",
+        "durable/postgres_store.py",
+        "WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+        "WHERE id = ANY($1) ORDER BY id",
+        NODES + "test_what_two_nodes_record_of_one_generation_is_all_there",
+    ),
+    a_guard(
+        "many nodes: who counts against a limit counts alone",
+        "durable/postgres_creation.py",
+        'await connection.execute("SELECT pg_advisory_xact_lock($1)", store.CREATION_LOCK)',
+        "pass",
+        NODES + "test_limits_hold_over_all_nodes",
+    ),
+    a_guard(
+        "many nodes: a key that another node took is its generation's",
+        "durable/postgres_creation.py",
+        "    if lost:\n",
+        "    if not lost:\n",
+        NODES + "test_a_key_that_two_nodes_see_at_once_makes_one_generation",
+    ),
+    a_guard(
+        "many nodes: a dead process's tasks are taken over",
+        "durable/postgres_jobs.py",
+        "(self._reclaim, seconds / 5), ",
+        "",
+        DEATH + "test_what_was_acknowledged_survives_kill_9",
+    ),
+    a_guard(
+        "many nodes: a death is counted against what ran",
+        "durable/postgres_jobs.py",
+        "queue_manager_id = NULL, attempts = attempts + 1, ",
+        "queue_manager_id = NULL, ",
+        DEATH + "test_a_task_that_kills_its_process_is_parked",
+    ),
+)
+
+GUARDS = MONEY + RESULTS + KEPT + NOBODY_IN + SHARED
 
 
 def main() -> int:

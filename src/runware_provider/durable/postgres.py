@@ -285,8 +285,8 @@ class PostgresRuntime:
             else:
                 job.settled.set_result(outcome)
 
-    async def _trying(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """`work`, which begins with a transaction of its own: again while nothing can have been committed."""
+    async def _trying(self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool = False) -> T:
+        """`work`: again while nothing can have been committed, or after any loss when it may be done twice."""
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
             try:
@@ -294,8 +294,10 @@ class PostgresRuntime:
                     return await work(connection)
             except _NotCommitted as failure:
                 error = failure.error
-            except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as refused:
-                error = refused
+            except FAILURES as failure:
+                if not repeatable and not isinstance(failure, _NOT_CONNECTED):
+                    raise
+                error = failure
             if asyncio.get_running_loop().time() > until or not is_passing(error):
                 raise error
             await asyncio.sleep(TRY_AGAIN)
@@ -362,9 +364,9 @@ class PostgresRuntime:
                 self._alarm_set.set()
 
     async def _with(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Read, or write in one statement."""
+        """Read, or write what may be written twice."""
         try:
-            return await self._trying(work)
+            return await self._trying(work, repeatable=True)
         except FAILURES as error:
             raise unavailable(error, "answer") from error
 
@@ -472,6 +474,9 @@ class PostgresRuntime:
             found = dict(await self._with(lambda connection: store.versions(connection, watched)))
             for generation_id in watched:
                 self._hear(generation_id, found.get(generation_id, GONE))
+
+
+_NOT_CONNECTED = (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 
 
 class _NotCommitted(Exception):

@@ -52,14 +52,23 @@ async def admit(
         entries[creation] = Entry.make(generation, orders, creation.request)
         desk.made(birth, generation.spent_micros())
         outcomes[creation] = Created(birth.id, created=True)
-    for creation in await _lost(connection, list(entries)):
-        del entries[creation]
-        desk.keys |= await _keys(connection, [creation.birth])
-        try:
-            outcomes[creation] = desk.known(creation.birth) or Created(creation.birth.id, created=False)
-        except IdempotencyConflict as refusal:
-            outcomes[creation] = refusal
+    lost = await _lost(connection, list(entries))
+    if lost:
+        for creation in lost:
+            del entries[creation]
+        keys = await _keys(connection, [creation.birth for creation in lost])
+        desk.keys |= keys
+        for creation in creations:  # those, too, that were told of the one that was lost
+            if creation.birth.idempotency is not None and creation.birth.idempotency[0] in keys:
+                outcomes[creation] = _told(desk, creation.birth)
     return entries, outcomes
+
+
+def _told(desk: "_Desk", birth: Birth) -> Created | Exception:
+    try:
+        return desk.known(birth) or Created(birth.id, created=False)
+    except IdempotencyConflict as refusal:
+        return refusal
 
 
 class _Desk:

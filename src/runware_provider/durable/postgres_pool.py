@@ -26,7 +26,13 @@ SERVER_SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "15s",
 }
 
-FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+FAILURES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that was cut while nobody used it
+)
 """All that a statement may raise."""
 
 _OURS: Final = (
