@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import over_both_engines
 from tests.e2e.processes import World, images_in
 
 
@@ -17,6 +18,7 @@ def written(folder: Path) -> list[bytes]:
     return sorted(each.read_bytes() for each in images_in(folder))
 
 
+@over_both_engines
 @pytest.mark.parametrize("delivery", ["webhook", "poll"])
 def test_a_service_makes_images_and_the_command_writes_the_stored_bytes(world: World, delivery: str) -> None:
     """The whole way, results delivered by webhook, and asked for where no public URL is."""
@@ -35,6 +37,7 @@ def test_a_service_makes_images_and_the_command_writes_the_stored_bytes(world: W
     assert (row["status"], row["counts"]["stored"], row["prompt"]) == ("completed", 4, "a lighthouse at dusk")
 
 
+@over_both_engines
 def test_without_a_service_the_command_does_the_job_itself(world: World) -> None:
     """A laptop needs a key and nothing else: the command owns the directory for a moment."""
     simulator = world.simulate()

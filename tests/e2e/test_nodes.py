@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.processes import Running, Service, World, eventually, free_port, images_in
+from tests.faults.cluster import SETTLED_WITHIN, kill_cluster
 from tests.postgres import PostgresServer, postgres_server
 
 TAKEN_OVER_WITHIN = 15.0
@@ -117,6 +118,17 @@ def test_a_database_that_crashes_is_in_use_again_soon(nodes: World, server: Post
     assert time.monotonic() - began < BACK_WITHIN
     assert [state["counts"]["stored"] for state in states] == [2] * 5 + [1]
     assert {entry["billed"] for entry in simulator.ledger} == {1}
+
+
+def test_nodes_killed_at_random_and_a_database_that_crashes_lose_and_double_nothing(
+    world: World, server: PostgresServer
+) -> None:
+    """Two API and three worker processes under load and faults; `make faults` does more of it."""
+    found = kill_cluster(world, server, kills=4, seed=7)
+
+    assert (found.lost, found.doubled) == ([], [])
+    assert found.accepted > 10
+    assert found.settled < SETTLED_WITHIN
 
 
 def test_what_cannot_be_shared_is_refused(world: World, server: PostgresServer) -> None:

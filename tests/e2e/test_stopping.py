@@ -8,6 +8,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.e2e.conftest import over_both_engines
 from tests.e2e.processes import JsonObject, Service, Simulated, World, eventually, free_port, images_in, is_settled
 
 
@@ -33,9 +34,10 @@ def expect_all_kept_once(world: World, simulator: Simulated, states: list[JsonOb
         rows = database.execute("SELECT count(*), count(DISTINCT id) FROM generations").fetchone()
     database.close()
     assert rows == (len(states), len(states))
-    assert [each for each in (world.data / "tmp").rglob("*") if each.is_file()] == []
+    assert [each for each in world.data.rglob("tmp/*") if each.is_file()] == []
 
 
+@over_both_engines
 def test_a_service_that_is_told_to_stop_finishes_or_hands_over(world: World) -> None:
     """SIGTERM with dispatches, webhooks and slow images under way: gone within 10 s, done after the next start."""
     simulator = world.simulate("--latency", "0.1-0.6")
@@ -82,6 +84,7 @@ def test_whoever_follows_when_the_service_stops_is_told(world: World) -> None:
     assert "runware-provider" in finished.err
 
 
+@over_both_engines
 def test_event_streams_and_waits_end_with_the_service(world: World) -> None:
     """Whoever follows is told so at once and does not hold the stop up; nothing is logged as an error."""
     simulator = world.simulate()
@@ -106,6 +109,7 @@ def test_event_streams_and_waits_end_with_the_service(world: World) -> None:
     assert "error" not in finished.err.lower()
 
 
+@over_both_engines
 def test_the_log_says_what_went_wrong_outside(world: World) -> None:
     """A refused key, an outcome that is unknown, an image that could not be fetched: each a line with the id."""
     simulator = world.simulate()
@@ -132,6 +136,7 @@ def an_input() -> JsonObject:
     return {"positivePrompt": "a lighthouse", "model": "runware:101@1", "width": 256, "height": 256}
 
 
+@over_both_engines
 def test_killed_at_random_under_load_it_loses_nothing_and_pays_once(world: World) -> None:
     """`kill -9`, five times, at times drawn from a seed, while 20 generations of two images go through."""
     seed = 7

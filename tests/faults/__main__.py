@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.processes import World, fetch
+from tests.faults.cluster import APIS, SETTLED_WITHIN, WORKERS, kill_cluster
 from tests.faults.kills import FAULTS, kill_and_look
 from tests.faults.overload import overload
 from tests.faults.staged import TABLE, Row
+from tests.postgres import postgres_server
 
 FOLDER = Path(__file__).parent
 
@@ -32,7 +34,7 @@ def main() -> int:
     seed = random.randrange(2**31) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
-    misses = [*_staged(), *_killed(options.kills, seed), *_overloaded(seed)]
+    misses = [*_staged(), *_killed(options.kills, seed), *_clustered(options.kills // 2, seed), *_overloaded(seed)]
     print_table(TABLE)
     print(
         "\nA test that failed before it had counted has no row; it is named above. `meanwhile` shares the kills' books."
@@ -85,6 +87,18 @@ def _killed(kills: int, seed: int) -> list[str]:
     for rule, times in zip(FAULTS, fired, strict=True):
         TABLE.append(Row(f"meanwhile: {_said(rule)}", times, lost, doubled))
     return [*found.lost[:20], *found.doubled[:20]]
+
+
+def _clustered(kills: int, seed: int) -> list[str]:
+    with postgres_server(durable=True) as server, _world("cluster-") as world:
+        found = kill_cluster(world, server, kills, seed)
+    lost, doubled = len(found.lost), len(found.doubled)
+    print(f"{kills} kills of nodes in {found.seconds:.0f} s; complete {found.settled:.1f} s after the last of them")
+    nodes = f"{APIS} API and {WORKERS} worker nodes, one restart of PostgreSQL"
+    made = f"{found.accepted:,} generations, {found.images:,} images"
+    TABLE.append(Row(f"kill -9 of any of {nodes} ({made})", kills, lost, doubled))
+    late = [f"complete only after {found.settled:.0f} s"] if found.settled > SETTLED_WITHIN else []
+    return [*found.lost[:20], *found.doubled[:20], *late]
 
 
 def _overloaded(seed: int) -> list[str]:

@@ -19,6 +19,7 @@ class Balancer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="balancer")
         self._end = asyncio.Event()
+        self._open: set[asyncio.StreamWriter] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -38,6 +39,9 @@ class Balancer:
         self._ready.set()
         await self._end.wait()
         server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        await asyncio.sleep(0.05)  # the transports tell their sockets in the next turns of the loop
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(self._number):
@@ -45,8 +49,10 @@ class Balancer:
                 there = await asyncio.open_connection("127.0.0.1", next(self._turns))
             except OSError:
                 continue
+            self._open |= {writer, there[1]}
             with suppress(asyncio.CancelledError):  # the end of all of it; asyncio would print it
                 await asyncio.gather(_pour(reader, there[1]), _pour(there[0], writer))
+            self._open -= {writer, there[1]}
             return
         writer.close()
 

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from runware_provider.cli.failures import Answered
-from runware_provider.durable.owner import read_owner
+from runware_provider.durable.owner import node_folders, read_owner
 from runware_provider.errors import DataDirInUse, StateUnavailable
 from runware_provider.settings import Settings
 
@@ -116,14 +116,13 @@ async def _content(response: aiohttp.ClientResponse) -> Any:
 
 @asynccontextmanager
 async def connected(settings: Settings, *, work: bool) -> AsyncIterator[Api]:
-    """Speak to the owner of the data directory, or own it until the block ends.
+    """Speak to the owner of the data directory, or to a node on this machine; or be one until the block ends.
 
     `work`: perform tasks while we own it. Raises ConfigurationError and what opening raises.
     """
     until = asyncio.get_running_loop().time() + OWNER_WAIT
     while True:
-        path = (read_owner(settings.data_dir) or {}).get("socket")
-        if path is not None:
+        for path in _sockets(settings):
             async with _session(path) as session:
                 if await _answers(session):
                     yield Api(session, passing=False)
@@ -144,6 +143,15 @@ async def connected(settings: Settings, *, work: bool) -> AsyncIterator[Api]:
             if asyncio.get_running_loop().time() > until:
                 raise
             await asyncio.sleep(0.1)
+
+
+def _sockets(settings: Settings) -> list[str]:
+    """Where an owner may listen; of nodes that share their state, any on this machine that is there to stay."""
+    if not settings.many_nodes:
+        owner = read_owner(settings.data_dir) or {}
+        return [owner["socket"]] if "socket" in owner else []
+    owners = [read_owner(folder) or {} for folder in node_folders(settings.data_dir)]
+    return [owner["socket"] for owner in owners if "socket" in owner and "url" in owner]
 
 
 def _session(path: str) -> aiohttp.ClientSession:

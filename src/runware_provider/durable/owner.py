@@ -11,6 +11,7 @@ from runware_provider.errors import ConfigurationError, DataDirInUse
 LOCK = "lock"
 _POLL = 0.05
 
+NODE_FOLDERS = "nodes"
 NODES = 256
 """Processes that share a data directory at most."""
 
@@ -63,7 +64,7 @@ class Owner:
         """
         for number in range(1, NODES + 1):
             try:
-                return cls.acquire(data_dir / "nodes" / str(number))
+                return cls.acquire(data_dir / NODE_FOLDERS / str(number))
             except DataDirInUse:
                 continue
         raise ConfigurationError(
@@ -97,6 +98,11 @@ def _unusable(data_dir: Path, error: OSError) -> ConfigurationError:
         f"the data directory {data_dir} cannot be used: {error.strerror}. "
         "Set RUNWARE_PROVIDER_DATA_DIR to a folder that you may write to"
     )
+
+
+def node_folders(data_dir: Path) -> list[Path]:
+    """The folders of processes that share `data_dir`, those that are gone among them."""
+    return sorted((data_dir / NODE_FOLDERS).glob("*"))
 
 
 def read_owner(data_dir: Path) -> dict[str, str] | None:
