@@ -213,7 +213,7 @@ class PostgresRuntime:
 
     async def advice(self) -> Sequence[str]:
         """See `GenerationRuntime.advice`."""
-        return await self._with(lambda connection: advise(connection, self._pool))
+        return await self._with(advise)
 
     async def check(self) -> Sequence[str]:
         """See `GenerationRuntime.check`."""

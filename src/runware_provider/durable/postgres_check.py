@@ -2,8 +2,6 @@
 
 from uuid import UUID
 
-import asyncpg
-
 from runware_provider.durable.postgres_pool import Connection
 from runware_provider.errors import StateDamaged, StateTooNew
 from runware_provider.register import decode, decode_request
@@ -39,25 +37,11 @@ async def check_state(connection: Connection) -> list[str]:
     return faults[:TOLD]
 
 
-async def advise(connection: Connection, pool: asyncpg.Pool) -> list[str]:
+async def advise(connection: Connection) -> list[str]:
     """What an operator should change, then how."""
     if await connection.fetchval("SHOW synchronous_commit") == "off":
         return [
             "synchronous_commit is off: a crash of the server forgets what was acknowledged",
             "let the server, this database and this user have synchronous_commit = on",
         ]
-    if await _loses_sessions(connection, pool):
-        return [
-            "a pooler in transaction mode lies between: notifications and locks of a session get lost",
-            "connect to PostgreSQL itself, or let the pooler use session mode",
-        ]
     return []
-
-
-async def _loses_sessions(connection: Connection, pool: asyncpg.Pool) -> bool:
-    """Whether two connections share one session: what one sets, the other one sees."""
-    async with pool.acquire() as other:
-        await connection.execute("SET runware_provider.probe = 'one'")
-        await other.execute("SET runware_provider.probe = 'other'")
-        found: str = await connection.fetchval("SHOW runware_provider.probe")
-        return found != "one"

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from runware_provider.durable.postgres_pool import CONNECT_SECONDS, FAILURES, SERVER_SETTINGS, said
+from runware_provider.durable.postgres_pool import CONNECT_SECONDS, FAILURES, prepare, said
 from runware_provider.durable.postgres_schema import CHANGES_CHANNEL, JOBS_CHANNEL
 from runware_provider.logs import get_logger
 
@@ -49,8 +49,9 @@ class Listener:
         wait = FIRST_WAIT
         while True:
             try:
-                connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, server_settings=SERVER_SETTINGS)
+                connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
                 try:
+                    await prepare(connection)
                     await self._listen(connection)
                     wait = FIRST_WAIT
                     await self._until_lost(connection)

@@ -18,13 +18,10 @@ CONNECT_SECONDS: Final = 10.0
 COMMAND_SECONDS: Final = 30.0
 STARTING_SECONDS, STARTING_PAUSE = 10.0, 0.25
 
-SERVER_SETTINGS: Final = {
-    "application_name": "runware-provider",
-    "search_path": SCHEMA,
-    "lock_timeout": "10s",
-    "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "15s",
-}
+_SESSION: Final = (
+    f"SET search_path = {SCHEMA}; SET application_name = 'runware-provider'; SET lock_timeout = '10s'; "
+    "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '15s'"
+)
 
 FAILURES: Final = (
     OSError,
@@ -79,6 +76,28 @@ def cannot_connect(url: str, error: BaseException) -> ConfigurationError:
     )
 
 
+async def prepare(connection: Connection) -> None:
+    """Settings of a session. Statements and not parameters of the start: a pooler would refuse or forget those."""
+    await connection.execute(_SESSION)
+
+
+async def _clean(connection: Connection) -> None:
+    """Before somebody else gets it. asyncpg's own way forgets the settings of the session."""
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
+
+
+async def _require_sessions(one: Connection, other: Connection, url: str) -> None:
+    """Raises ConfigurationError when both connections turn out to be one session: what one sets, the other sees."""
+    await one.execute("SET runware_provider.probe = 'one'")
+    await other.execute("SET runware_provider.probe = 'other'")
+    if await one.fetchval("SELECT current_setting('runware_provider.probe', true)") != "one":
+        raise ConfigurationError(
+            f"STATE_URL: {shown(url)} leads through a pooler in transaction mode, where notifications and settings of "
+            "a session get lost: connect to PostgreSQL itself, or let the pooler use session mode"
+        )
+
+
 async def open_pool(url: str, size: int) -> asyncpg.Pool:
     """A pool of at most `size` connections, after the first was made. Raises ConfigurationError.
 
@@ -94,9 +113,11 @@ async def open_pool(url: str, size: int) -> asyncpg.Pool:
                 timeout=CONNECT_SECONDS,
                 command_timeout=COMMAND_SECONDS,
                 max_inactive_connection_lifetime=60.0,
-                server_settings=SERVER_SETTINGS,
+                init=prepare,
+                reset=_clean,
             )
-            async with pool.acquire():
+            async with pool.acquire() as one, pool.acquire() as other:
+                await _require_sessions(one, other, url)
                 return pool
         except (*FAILURES, ValueError) as error:
             starting = isinstance(error, asyncpg.CannotConnectNowError)

@@ -71,12 +71,12 @@ async def migrate(url: str) -> int:
     Raises ConfigurationError when the database cannot be used, StateTooNew when a newer release has migrated it.
     """
     try:
-        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings={"search_path": SCHEMA})
+        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise cannot_connect(url, error) from error
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}; SET search_path = {SCHEMA}")
         await connection.execute("CREATE TABLE IF NOT EXISTS revision(number integer NOT NULL)")
         before = await _revision(connection) or 0
         _refuse_newer(before, url)
