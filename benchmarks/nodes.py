@@ -23,7 +23,11 @@ from tests.postgres import PostgresServer, postgres_server
 def carried(server: PostgresServer, workers: int, args: argparse.Namespace) -> None:
     """Run one load and print what it took."""
     with tempfile.TemporaryDirectory(prefix="nodes-") as folder, World(Path(folder)) as world:
-        world.simulate("--latency", "0.02-0.05", "--image-bytes", str(args.image_bytes))
+        plan = Path(folder) / "faults.json"
+        rules = [{"on": "cdn", "do": "slow", "seconds": args.cdn_seconds}] if args.cdn_seconds else []
+        plan.write_text(json.dumps({"rules": rules}))
+        world.simulate("--latency", "0.02-0.05", "--image-bytes", str(args.image_bytes), "--faults", str(plan))
+        world.environ["RUNWARE_PROVIDER_CONCURRENCY"] = str(args.concurrency)
         name = server.create_database()
         cluster = Cluster(world, server.url(name), apis=1, workers=workers)
         with Balancer(cluster.port, cluster.api_ports):
@@ -82,6 +86,8 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=600)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--image-bytes", type=int, default=200_000)
+    parser.add_argument("--cdn-seconds", type=float, default=0.0, help="an image takes so long to arrive")
+    parser.add_argument("--concurrency", type=int, default=16, help="images that a worker fetches at once")
     parser.add_argument("--clients", type=int, default=32)
     args = parser.parse_args()
     with postgres_server(durable=True) as server:

@@ -47,6 +47,11 @@ NEVER: Final = timedelta(days=1)
 LOG_KEPT: Final = timedelta(hours=1)
 LOG_TRIM: Final = 20_000
 
+_WAITING: Final = (
+    "SELECT kind FROM unnest($1::text[]) kind WHERE EXISTS "
+    "(SELECT FROM pgqueuer WHERE entrypoint = kind AND status = 'queued' AND execute_after < now())"
+)
+
 
 class Jobs:
     """`lease`: how long a process may be silent before its jobs are taken over by others."""
@@ -137,23 +142,15 @@ class Jobs:
         """Take what there are slots for."""
         if not kinds:
             return
-        taken: list[Job] = []
         self._promising.difference_update(kinds)
         try:
-            async with self._pool.acquire() as connection, connection.transaction():
-                # Whoever picks a job and loses that in a crash of the server leaves it to be picked again.
-                await connection.execute("SET LOCAL synchronous_commit = off")
-                for kind in kinds:
-                    number = TAKE if kind == ASK else min(TAKE, self._handout.free(kind))
-                    found = await self._dequeue(connection, kind, number) if number else []
-                    taken += found
-                    if len(found) == number:
-                        self._promising.add(kind)
-                spare = self._spare_suspects(taken)
-                await self._put_off(connection, spare, SUSPECT_WAIT)
-                asks = [job for job in taken if job.entrypoint == ASK]
-                if asks:
-                    await connection.execute("DELETE FROM pgqueuer WHERE id = ANY($1)", [job.id for job in asks])
+            async with self._pool.acquire() as connection:
+                # A notification wakes every node, and most find nothing: that must cost them one statement.
+                waiting = await connection.fetch(_WAITING, list(kinds))
+                kinds = [row["kind"] for row in waiting]
+                if not kinds:
+                    return
+                taken, spare = await self._pick(connection, kinds)
         except BaseException:
             self._promising.update(kinds)
             raise
@@ -167,6 +164,25 @@ class Jobs:
                 generation_id, task = json.loads(job.payload or b"")
                 assignment = Assignment(job.id, UUID(generation_id), decode_task(task), job.attempts)
                 self._handout.give(assignment, left_over=job.attempts > 0)
+
+    async def _pick(self, connection: Connection, kinds: Sequence[Kind]) -> tuple[list[Job], list[int]]:
+        """Jobs of these kinds that are ours now, and of them the suspects that were put off again."""
+        taken: list[Job] = []
+        async with connection.transaction():
+            # Whoever picks a job and loses that in a crash of the server leaves it to be picked again.
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            for kind in kinds:
+                number = TAKE if kind == ASK else min(TAKE, self._handout.free(kind))
+                found = await self._dequeue(connection, kind, number) if number else []
+                taken += found
+                if len(found) == number:
+                    self._promising.add(kind)
+            spare = self._spare_suspects(taken)
+            await self._put_off(connection, spare, SUSPECT_WAIT)
+            asks = [job.id for job in taken if job.entrypoint == ASK]
+            if asks:
+                await connection.execute("DELETE FROM pgqueuer WHERE id = ANY($1)", asks)
+        return taken, spare
 
     async def _dequeue(self, connection: Connection, kind: Kind, number: int) -> list[Job]:
         return await jobs(connection).dequeue(
