@@ -1,4 +1,4 @@
-.PHONY: setup setup-dev demo serve test faults check fix docs clean
+.PHONY: setup setup-dev demo serve test test-slow faults check fix docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,7 +26,10 @@ serve: setup
 	@$(BIN)/runware-provider serve
 
 test: setup-dev
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow"
+
+test-slow: setup-dev
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m slow
 
 faults: setup-dev
 	@$(BIN)/python -m tests.faults

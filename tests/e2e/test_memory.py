@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.processes import Service, World, eventually
 
 LIMIT = 150_000_000
@@ -17,6 +19,7 @@ def peak_bytes(service: Service) -> int:
     return int(match[1]) * 1024
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_while_two_hundred_images_of_eight_megabytes_are_stored(world: World) -> None:
     """1.6 GB go through 16 slots: images are spooled, not held."""
     world.simulate("--image-bytes", "8000000")

@@ -66,6 +66,7 @@ def test_one_creates_another_is_told_a_third_works_and_any_is_asked(nodes: World
     assert worker.stop().code == 0
 
 
+@pytest.mark.slow
 def test_a_task_of_a_dead_worker_is_taken_over(nodes: World) -> None:
     """Nobody tells the others: they notice that it has fallen silent."""
     simulator = nodes.simulate()
@@ -82,6 +83,7 @@ def test_a_task_of_a_dead_worker_is_taken_over(nodes: World) -> None:
     assert time.monotonic() - began < TAKEN_OVER_WITHIN
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_hands_over_at_once(nodes: World) -> None:
     """SIGTERM gives what it could not finish back to the others, who need not wait for its silence."""
     simulator = nodes.simulate()
@@ -120,6 +122,7 @@ def test_a_database_that_crashes_is_in_use_again_soon(nodes: World, server: Post
     assert {entry["billed"] for entry in simulator.ledger} == {1}
 
 
+@pytest.mark.slow
 def test_nodes_killed_at_random_and_a_database_that_crashes_lose_and_double_nothing(
     world: World, server: PostgresServer
 ) -> None:

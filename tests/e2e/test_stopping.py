@@ -8,6 +8,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import over_both_engines
 from tests.e2e.processes import JsonObject, Service, Simulated, World, eventually, free_port, images_in, is_settled
 
@@ -37,6 +39,7 @@ def expect_all_kept_once(world: World, simulator: Simulated, states: list[JsonOb
     assert [each for each in world.data.rglob("tmp/*") if each.is_file()] == []
 
 
+@pytest.mark.slow_over_postgres
 @over_both_engines
 def test_a_service_that_is_told_to_stop_finishes_or_hands_over(world: World) -> None:
     """SIGTERM with dispatches, webhooks and slow images under way: gone within 10 s, done after the next start."""
@@ -136,6 +139,7 @@ def an_input() -> JsonObject:
     return {"positivePrompt": "a lighthouse", "model": "runware:101@1", "width": 256, "height": 256}
 
 
+@pytest.mark.slow_over_postgres
 @over_both_engines
 def test_killed_at_random_under_load_it_loses_nothing_and_pays_once(world: World) -> None:
     """`kill -9`, five times, at times drawn from a seed, while 20 generations of two images go through."""

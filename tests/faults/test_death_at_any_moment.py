@@ -63,6 +63,7 @@ AT_ONCE = 6
 """Lives that are lived side by side: most of a life is waiting."""
 
 
+@pytest.mark.slow_over_postgres
 @pytest.mark.timeout(280)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the dead close no sockets
 async def test_death_at_any_moment_loses_and_doubles_nothing(
