@@ -162,10 +162,16 @@ class _Impatient(HttpToolsProtocol):
 
 
 def _server(app: ASGIApp) -> _Server:
-    return _Server(
+    class Connection(_Impatient):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+            super().connection_made(transport)
+            if server.should_exit:  # accepted while the others were being closed
+                self.shutdown()
+
+    server = _Server(
         uvicorn.Config(
             app,
-            http=_Impatient,
+            http=Connection,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -177,6 +183,7 @@ def _server(app: ASGIApp) -> _Server:
             ws="none",
         )
     )
+    return server
 
 
 @contextmanager

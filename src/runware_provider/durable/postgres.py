@@ -106,7 +106,7 @@ class PostgresRuntime:
         self._lanes: Lanes[Job] = Lanes(self._settle)
         self._alarm_set = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
-        self._listener = Listener(url, changed=self._hear, jobs=self._jobs.wake, missed=self._catch_up)
+        self._listener = Listener(url, changed=self._hear, jobs=self._jobs.hear, missed=self._catch_up)
 
     @classmethod
     async def open(cls, url: str, policy: Policy, clock: Clock, *, lease: timedelta | None = None) -> "PostgresRuntime":

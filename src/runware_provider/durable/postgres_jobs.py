@@ -40,6 +40,9 @@ OPEN_LIMIT: Final = 2_000
 POLL: Final = 2.0
 """Seconds between looks at the queue of which no notification spoke: jobs that were put off, or a lost notification."""
 
+GATHERING: Final = 0.004
+"""Seconds that notifications gather before they are followed: every node hears of every job."""
+
 AGAIN: Final = 0.5
 SUSPECT_WAIT: Final = timedelta(milliseconds=100)
 RECLAIM: Final = 500
@@ -73,6 +76,7 @@ class Jobs:
         self._promising: set[Kind] = set()
         self._news = asyncio.Event()
         self._stopping = False
+        self._hearing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, slots: Mapping[TaskKind, int]) -> None:
@@ -88,6 +92,16 @@ class Jobs:
         """There may be something to take, of these kinds or of any."""
         self._promising.update(self._kinds if kinds is None else (kind for kind in self._kinds if kind in kinds))
         self._news.set()
+
+    def hear(self) -> None:
+        """Some node has put jobs into the queue: look soon, once for all that is heard of until then."""
+        if not self._hearing:
+            self._hearing = True
+            asyncio.get_running_loop().call_later(GATHERING, self._heard)
+
+    def _heard(self) -> None:
+        self._hearing = False
+        self.wake()
 
     def freed(self, kind: TaskKind) -> None:
         """A slot of this kind is free."""

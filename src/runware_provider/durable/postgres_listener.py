@@ -65,7 +65,7 @@ class Listener:
 
     async def _listen(self, connection: asyncpg.Connection) -> None:
         await connection.add_listener(CHANGES_CHANNEL, self._hear_change)
-        await connection.add_listener(JOBS_CHANNEL, lambda *_: self._jobs())
+        await connection.add_listener(JOBS_CHANNEL, self._hear_jobs)
         await self._missed()
         self._jobs()
 
@@ -79,6 +79,10 @@ class Listener:
                     await lost.wait()
                 return
             await connection.fetchval("SELECT 1", timeout=PROBE)
+
+    def _hear_jobs(self, _connection: object, _pid: object, _channel: object, payload: object) -> None:
+        if '"insert"' in str(payload):  # PgQueuer tells of jobs that end, too
+            self._jobs()
 
     def _hear_change(self, _connection: object, _pid: object, _channel: object, payload: object) -> None:
         for change in str(payload).split(","):
