@@ -60,13 +60,6 @@ def run(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_linters_have_nothing_to_say() -> None:
-    """Compose itself is not here; its schema is."""
-    rules = {"extends": "default", "rules": {"line-length": {"max": 120}, "document-start": "disable"}}
-    run("yamllint", "--strict", "--config-data", json.dumps(rules), *map(str, YAML))
-    run("check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml"))
-
-
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_every_setting_that_is_named_is_known(path: Path) -> None:
     """A name that is not known stops the start."""
