@@ -439,6 +439,20 @@ def test_a_public_url_may_have_a_path_but_no_slash_at_its_end() -> None:
     assert Settings(public_url="https://example.com/images/").public_url == "https://example.com/images"
 
 
+@pytest.mark.parametrize("rest", ["/x@127.0.0.1:1/db", "#y@127.0.0.1:1/db", "?z@127.0.0.1:1/db", "@[::1/db", "@h:p/db"])
+@pytest.mark.parametrize("field", ["state_url", "projection_url"])
+async def test_an_address_of_postgresql_that_is_none_shows_nothing_of_itself(
+    field: str, rest: str, tmp_path: Path
+) -> None:
+    """A character of the password that was not encoded moves the rest of it into host, port or path."""
+    with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
+        async with Context.open(some_settings(tmp_path, **{field: f"postgresql://user:{SECRET}{rest}"})):
+            pass  # pragma: no cover
+
+    assert SECRET not in str(caught.value)
+    assert field.upper() in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["mysql://db/state", "sqlite://state.db", "memory://", "/srv/state.db"])
 def test_a_state_store_of_another_kind_is_refused(url: str) -> None:
     """This release knows two; the others must not look as if they worked."""

@@ -58,18 +58,19 @@ def said(error: BaseException) -> str:
 
 
 def shown(url: str) -> str:
-    """A database's URL without user, password and options."""
+    """A database's URL without user, password and options, once it was found to be one."""
     parts = urlsplit(url)
-    place = parts.hostname or "local"
-    try:
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        port = ""
-    return f"postgresql://{place}{port}{parts.path}"
+    port = f":{parts.port}" if parts.port else ""
+    return f"postgresql://{parts.hostname or 'local'}{port}{parts.path}"
 
 
 def cannot_connect(url: str, error: BaseException) -> ConfigurationError:
     """What an operator is told at a start."""
+    if isinstance(error, ValueError):  # the driver's words, and the parts of a URL that is none, may be of a password
+        return ConfigurationError(
+            "STATE_URL: this is no address of PostgreSQL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with "
+            "special characters of the password percent-encoded"
+        )
     return ConfigurationError(
         f"STATE_URL: {shown(url)} cannot be reached: {said(error)}. Check the address, the password, that the database "
         "exists and that its server runs"
