@@ -119,6 +119,28 @@ async def test_calls_on_many_generations_from_all_sides_never_wait_for_each_othe
         assert {state.version for state in states} == {1 + 15}
 
 
+async def test_what_cannot_be_written_down_is_taken_back_alone(url: str) -> None:
+    """Calls before and after it in the same transaction are kept, and it is told why."""
+    birth = a_birth(expected=9)
+    async with nodes(url, 1) as [node]:
+        await node.create(birth)
+        steps = [deliver("a"), unwritable, deliver("b"), unwritable, deliver("c")]
+        outcomes = await asyncio.gather(*(node.call(birth.id, step, version) for step in steps), return_exceptions=True)
+
+        assert [type(each).__name__ for each in outcomes] == [
+            "int", "PydanticSerializationError", "int", "PydanticSerializationError", "int",
+        ]  # fmt: skip
+        assert await node.call(birth.id, nothing, images) == ["a", "b", "c"]
+        assert (await node.get_state(birth.id)).version == outcomes[-1]
+
+
+def unwritable(generation: Generation) -> list[Order]:
+    """The step that would keep what JSON has no word for."""
+    orders = deliver("never")(generation)
+    generation.register.outputs[next(iter(generation.register.outputs))].item = {"odd": object()}
+    return orders
+
+
 async def test_a_key_that_two_nodes_see_at_once_makes_one_generation(url: str) -> None:
     """The client's retry reaches another node while the first one is still at it."""
     async with nodes(url) as (one, two):

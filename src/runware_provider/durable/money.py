@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from runware_provider.durable import UNHEARD_PRICE_MICROS, Birth
+from runware_provider.durable import Birth
+from runware_provider.durable.admission import price_micros, within_budget
 from runware_provider.durable.records import day_of
 from runware_provider.durable.sqlite_batch import Batch
-from runware_provider.errors import OverBudget
 
 
 class Money:
@@ -26,8 +26,7 @@ class Money:
 
     def price(self, model: str | None) -> int:
         """What one image is expected to cost: the highest known of its model, else of any, never nothing."""
-        known = self._prices.get(model or "")
-        return known or max(self._prices.values(), default=UNHEARD_PRICE_MICROS)
+        return price_micros(self._prices.get(model or ""), max(self._prices.values(), default=None))
 
     def admit(self, birth: Birth, batch: Batch) -> int:
         """The price of one image of `birth`. Raises OverBudget when the day's budget does not hold it."""
@@ -39,9 +38,7 @@ class Money:
                 for each in batch.born.values()
                 if day_of(each.entry.generation.register.created_at) == day
             )
-            spent, wanted = self.spent(day) + beside, price * birth.expected
-            if spent + wanted > birth.daily_budget_micros:
-                raise OverBudget(birth.daily_budget_micros, spent, wanted)
+            within_budget(birth, price, self.spent(day) + beside)
         return price
 
     def remember(self, batch: Batch) -> None:

@@ -8,7 +8,8 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -41,19 +42,17 @@ from runware_provider.durable.postgres_batch import (
     Entry,
     Job,
     Keep,
-    Row,
     Unclaimed,
     Writes,
-    not_found,
     run,
 )
 from runware_provider.durable.postgres_check import advise, check_state
 from runware_provider.durable.postgres_creation import admit
 from runware_provider.durable.postgres_jobs import ASK, Jobs
-from runware_provider.durable.postgres_listener import GONE, Listener
+from runware_provider.durable.postgres_listener import Listener
 from runware_provider.durable.postgres_pool import FAILURES, Connection, is_passing, open_pool, said, unavailable
-from runware_provider.durable.postgres_schema import require_head
-from runware_provider.durable.records import day_of, to_ms
+from runware_provider.durable.postgres_schema import GONE, require_head
+from runware_provider.durable.records import STAGGER, STAGGER_WAIT, day_of, not_found, to_ms
 from runware_provider.durable.watchers import Watchers
 from runware_provider.errors import StateUnavailable
 from runware_provider.generation import Generation
@@ -76,9 +75,6 @@ TRY_AGAIN = 0.1
 
 SWEEP, SWEEP_EVERY = 250, 1.0
 """Alarms that are called in one transaction, and the most seconds between two looks for those that are due."""
-
-STAGGER, STAGGER_WAIT = 100, 0.2
-"""At a start, so many running generations are called at once, then so many seconds pass."""
 
 ALARM_AGAIN = timedelta(seconds=5)
 """An alarm that could not be called rings again after it."""
@@ -261,7 +257,7 @@ class PostgresRuntime:
     # Transactions
 
     def _submit(self, make: Callable[["asyncio.Future[Any]"], Job]) -> "asyncio.Future[Any]":
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future = _future()
         self._lanes.submit(make(future))
         return future
 
@@ -289,13 +285,15 @@ class PostgresRuntime:
         """`work`: again while nothing can have been committed, or after any loss when it may be done twice."""
         until = asyncio.get_running_loop().time() + PATIENCE
         while True:
+            begun = False
             try:
                 async with self._pool.acquire() as connection:
+                    begun = True
                     return await work(connection)
             except _NotCommitted as failure:
                 error = failure.error
             except FAILURES as failure:
-                if not repeatable and not isinstance(failure, _NOT_CONNECTED):
+                if begun and not repeatable:
                     raise
                 error = failure
             if asyncio.get_running_loop().time() > until or not is_passing(error):
@@ -305,10 +303,8 @@ class PostgresRuntime:
     async def _commit(self, connection: Connection, batch: Sequence[Job]) -> dict[Job, Any]:
         calls = [job for job in batch if isinstance(job, Call)]
         creations = [job for job in batch if isinstance(job, Creation)]
-        transaction = connection.transaction()
         outcomes: dict[Any, Any] = {}
-        try:
-            await transaction.start()
+        async with _transaction(connection):
             rows = await store.lock(connection, {call.key for call in calls}) if calls else []
             entries, refused = run(calls, rows, self._policy)
             outcomes.update(refused)
@@ -320,15 +316,7 @@ class PostgresRuntime:
                 done=[job.done.number for job in batch if isinstance(job, End)],
                 unclaimed=[job.delivery for job in batch if isinstance(job, Keep)],
             )
-            touched = [*entries.values(), *born.values()]
-            await self._write(connection, touched, writes)
-        except FAILURES as error:
-            await _roll_back(transaction)
-            raise _NotCommitted(error) from error
-        except BaseException:
-            await _roll_back(transaction)
-            raise
-        await transaction.commit()
+            await self._write(connection, [*entries.values(), *born.values()], writes)
         for entry in entries.values():
             outcomes.update(entry.replies())
         self._committed(writes)
@@ -405,29 +393,18 @@ class PostgresRuntime:
                 pass
 
     async def _sweep(self, connection: Connection) -> int:
-        transaction = connection.transaction()
-        try:
-            await transaction.start()
+        async with _transaction(connection):
             rows = await store.lock_due(connection, to_ms(self._clock()), SWEEP)
-            entries, refused = run([self._alarm(row) for row in rows], rows, self._policy)
+            entries, refused = run([self._alarm(row.id, _future()) for row in rows], rows, self._policy)
             for call, error in refused.items():
                 log.error("alarm_failed", id=str(call.key), reason=said(error))
-            writes = Writes()
-            writes.alarms += [(call.key, to_ms(self._clock() + ALARM_AGAIN)) for call in refused]
+            writes = Writes(alarms=[(call.key, to_ms(self._clock() + ALARM_AGAIN)) for call in refused])
             await self._write(connection, entries.values(), writes)
-        except FAILURES as error:
-            await _roll_back(transaction)
-            raise _NotCommitted(error) from error
-        except BaseException:
-            await _roll_back(transaction)
-            raise
-        await transaction.commit()
         self._committed(writes)
         return len(rows)
 
-    def _alarm(self, row: Row) -> Call:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        return Call(row.id, lambda generation: generation.alarm(self._clock()), _nothing, future, rung=True)
+    def _alarm(self, generation_id: UUID, settled: "asyncio.Future[Any]") -> Call:
+        return Call(generation_id, lambda generation: generation.alarm(self._clock()), _nothing, settled, rung=True)
 
     async def _look_after_running(self) -> None:
         """Call every running generation once at the start, a few at a time: deliveries may have been lost meanwhile."""
@@ -444,11 +421,8 @@ class PostgresRuntime:
             await asyncio.sleep(STAGGER_WAIT)
 
     async def _call_alarm(self, generation_id: UUID) -> None:
-        def step(generation: Generation) -> list[Any]:
-            return generation.alarm(self._clock())
-
         try:
-            await self._submit(lambda future: Call(generation_id, step, _nothing, future, rung=True))
+            await self._submit(lambda future: self._alarm(generation_id, future))
         except Exception as error:
             log.exception("alarm_failed", id=str(generation_id), reason=said(error))
 
@@ -476,9 +450,6 @@ class PostgresRuntime:
                 self._hear(generation_id, found.get(generation_id, GONE))
 
 
-_NOT_CONNECTED = (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
-
-
 class _NotCommitted(Exception):
     """A transaction failed before its commit was asked for: the same may be tried again."""
 
@@ -486,11 +457,24 @@ class _NotCommitted(Exception):
         self.error = error
 
 
-async def _roll_back(transaction: asyncpg.transaction.Transaction) -> None:
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    """Commits at the end of the block. What goes wrong before that raises _NotCommitted."""
+    transaction = connection.transaction()
     try:
-        await transaction.rollback()
-    except FAILURES:
-        return  # the connection is gone, and the transaction with it
+        await transaction.start()
+        yield
+    except BaseException as error:
+        with suppress(*FAILURES):  # the connection is gone, and the transaction with it
+            await transaction.rollback()
+        if isinstance(error, FAILURES):
+            raise _NotCommitted(error) from error
+        raise
+    await transaction.commit()
+
+
+def _future() -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().create_future()
 
 
 def _nothing(_: Generation) -> None:

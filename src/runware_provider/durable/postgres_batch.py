@@ -7,14 +7,22 @@ circle. A job that raises leaves no trace: the others of its generation are run 
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 from runware_provider.durable import Assignment, Birth, Created, Step
-from runware_provider.durable.records import FLAGS, day_of, encode_task, flags_of, from_ms, status_of, to_ms_after
-from runware_provider.errors import GenerationNotFound
+from runware_provider.durable.records import (
+    FLAGS,
+    day_of,
+    encode_task,
+    flags_of,
+    from_ms,
+    not_found,
+    status_of,
+    to_ms_after,
+)
 from runware_provider.generation import Generation
 from runware_provider.register import decode, encode
 from runware_provider.schedule import Policy
@@ -69,11 +77,6 @@ class Unclaimed:
     reason: str
     body: bytes
     at_ms: int
-
-    @property
-    def digest(self) -> bytes:
-        """The same for a repeat."""
-        return sha256(b"%b/%b" % (self.generation_id.bytes if self.generation_id else b"", self.body)).digest()
 
 
 Job = Call | Creation | End | Keep
@@ -132,37 +135,38 @@ class Entry:
             orders = job.step(self.generation)
             self.applied.append(_Applied(job, orders, job.reply(self.generation)))
         except BaseException:
-            self._again(self.applied)
+            self._again([each.job for each in self.applied])
             raise
 
     def encoded(self) -> dict[Call, Exception]:
         """Encode the register into `text`; those of its jobs that made it what cannot be encoded are taken back."""
         if not self.changed:
             return {}
-        try:
+        with suppress(Exception):  # pydantic's, of many kinds
             self.text = encode(self.generation.register)
-        except Exception:  # noqa: BLE001  pydantic's, of many kinds
-            refused: dict[Call, Exception] = {}
-            applied, self.applied = self.applied, []
-            self._again([])
-            for each in applied:
-                try:
-                    self._again([*self.applied, each])
-                    self.text = encode(self.generation.register)
-                except Exception as error:  # noqa: BLE001
-                    refused[each.job] = error
-                    self._again([kept for kept in self.applied if kept is not each])
-            return refused
-        return {}
+            return {}
+        jobs = [each.job for each in self.applied]
+        kept: list[Call] = []
+        refused: dict[Call, Exception] = {}
+        for job in jobs:
+            try:
+                self._again([*kept, job])
+                self.text = encode(self.generation.register)
+                kept.append(job)
+            except Exception as error:  # noqa: BLE001
+                refused[job] = error
+        self._again(kept)
+        return refused
 
-    def _again(self, applied: list[_Applied]) -> None:
+    def _again(self, jobs: Sequence[Call]) -> None:
         """From the text that is kept, with these jobs only."""
-        text = self.row.register if self.row else self.text
-        self.generation = Generation(decode(text), self.generation.policy)
+        if self.row is None:
+            raise RuntimeError("what is not kept yet has no jobs")
+        self.generation = Generation(decode(self.row.register), self.generation.policy)
         self.applied = []
-        for each in applied:
-            orders = each.job.step(self.generation)
-            self.applied.append(_Applied(each.job, orders, each.job.reply(self.generation)))
+        for job in jobs:
+            orders = job.step(self.generation)
+            self.applied.append(_Applied(job, orders, job.reply(self.generation)))
 
     def replies(self) -> dict["Call", Any]:
         """What each job is told."""
@@ -256,11 +260,6 @@ class Writes:
 def payload(generation_id: UUID, task: Dispatch | StoreOutput | Project | Purge) -> bytes:
     """A task as a job of the queue."""
     return json.dumps([str(generation_id), encode_task(task)]).encode()
-
-
-def not_found(generation_id: UUID) -> GenerationNotFound:
-    """What is said of an id that has no row."""
-    return GenerationNotFound(f"there is no generation {generation_id}")
 
 
 def run(calls: Sequence[Call], rows: Sequence[Row], policy: Policy) -> tuple[dict[UUID, Entry], dict[Call, Exception]]:

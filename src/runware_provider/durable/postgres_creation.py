@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from runware_provider.durable import UNHEARD_PRICE_MICROS, Birth, Created
+from runware_provider.durable import Birth, Created
 from runware_provider.durable import postgres_store as store
+from runware_provider.durable.admission import made_before, price_micros, within_budget
 from runware_provider.durable.postgres_batch import Creation, Entry
 from runware_provider.durable.postgres_pool import Connection
 from runware_provider.durable.records import day_of
@@ -80,6 +81,7 @@ class _Desk:
         self._running = 0
         self._spent: dict[int, int] = {}
         self._prices: dict[str, int] = {}
+        self._highest: int | None = None
 
     @classmethod
     async def open(cls, connection: Connection, births: Sequence[Birth]) -> "_Desk":
@@ -87,7 +89,10 @@ class _Desk:
         desk = cls(await _keys(connection, births), {row[0] for row in found})
         if any(birth.max_in_flight is not None for birth in births):
             desk._running = await store.count_running(connection)
-        desk._prices = await store.prices(connection)
+        models = {birth.model for birth in births if birth.model is not None}
+        desk._prices = await store.prices(connection, models)
+        if len(desk._prices) < len(models) or None in {birth.model for birth in births}:
+            desk._highest = await store.highest_price(connection)
         for day in {day_of(birth.now) for birth in births if birth.daily_budget_micros is not None}:
             desk._spent[day] = await store.spent(connection, day)
         return desk
@@ -95,23 +100,15 @@ class _Desk:
     def known(self, birth: Birth) -> Created | None:
         """The generation that was made before. Raises IdempotencyConflict."""
         if birth.idempotency is not None and (kept := self.keys.get(birth.idempotency[0])):
-            if kept[1] != birth.idempotency[1]:
-                raise IdempotencyConflict(
-                    "this Idempotency-Key was used with another input; send a new key for a new request"
-                )
-            return Created(kept[0], created=False)
+            return made_before(birth, kept)
         return Created(birth.id, created=False) if birth.id in self._ids else None
 
     def admit(self, birth: Birth) -> int:
         """The price of one image. Raises TooManyInFlight, OverBudget."""
         if birth.max_in_flight is not None and self._running >= birth.max_in_flight:
             raise TooManyInFlight(birth.max_in_flight)
-        known = self._prices.get(birth.model or "")
-        price = known or max(self._prices.values(), default=UNHEARD_PRICE_MICROS)
-        if birth.daily_budget_micros is not None:
-            spent, wanted = self._spent.get(day_of(birth.now), 0), price * birth.expected
-            if spent + wanted > birth.daily_budget_micros:
-                raise OverBudget(birth.daily_budget_micros, spent, wanted)
+        price = price_micros(self._prices.get(birth.model or ""), self._highest)
+        within_budget(birth, price, self._spent.get(day_of(birth.now), 0))
         return price
 
     def made(self, birth: Birth, spent: int) -> None:

@@ -117,7 +117,8 @@ class Jobs:
         if self._tasks:
             await asyncio.wait(self._tasks)
         try:
-            await self._give_back(self._handout.open(), timedelta(0))
+            async with self._pool.acquire() as connection:
+                await self._put_off(connection, self._handout.open(), timedelta(0))
         except FAILURES as error:
             log.warning("jobs_not_given_back", reason=said(error))
 
@@ -223,11 +224,6 @@ class Jobs:
                 wait,
                 self._id,
             )
-
-    async def _give_back(self, numbers: Sequence[int], wait: timedelta) -> None:
-        if numbers:
-            async with self._pool.acquire() as connection:
-                await self._put_off(connection, numbers, wait)
 
     async def _beat(self) -> None:
         """Say that this process lives."""

@@ -19,9 +19,6 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 PROBE = 5.0
 """Seconds between questions on an idle connection: one that died without a word would leave us deaf."""
 
-GONE = -1
-"""The version of what exists no more."""
-
 
 class Listener:
     """`changed` gets what others committed, `jobs` is called when the queue has news, `missed` after a silence."""

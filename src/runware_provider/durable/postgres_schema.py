@@ -20,6 +20,9 @@ from runware_provider.errors import ConfigurationError, StateTooNew
 JOBS_CHANNEL: Final = "runware_provider_jobs"
 CHANGES_CHANNEL: Final = "runware_provider_changes"
 
+GONE: Final = -1
+"""In a notification the version of what exists no more."""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     """
     CREATE TABLE generations(

@@ -8,15 +8,11 @@ from uuid import UUID
 from runware_provider.durable import TASK_KINDS, Flag, Parked, Stats, UnclaimedDelivery
 from runware_provider.durable.postgres_batch import Row, Unclaimed, Writes
 from runware_provider.durable.postgres_pool import Connection
-from runware_provider.durable.postgres_schema import CHANGES_CHANNEL, jobs
-from runware_provider.durable.records import from_ms
-from runware_provider.errors import GenerationNotFound
+from runware_provider.durable.postgres_schema import CHANGES_CHANNEL, GONE, jobs
+from runware_provider.durable.records import UNCLAIMED_BYTES, UNCLAIMED_LIMIT, digest_of, from_ms, not_found
 
 CREATION_LOCK: Final = 0x63726561746564
 """Held by a transaction that counts against a limit and adds to it."""
-
-UNCLAIMED_LIMIT: Final = 10_000
-UNCLAIMED_BYTES: Final = 256 * 1024 * 1024
 
 NOTICE_IDS: Final = 150
 """Changes that one notification holds: its payload may have 7,999 bytes."""
@@ -113,7 +109,7 @@ async def write(connection: Connection, writes: Writes, *, part: int) -> None:
     if writes.unclaimed:
         await keep_unclaimed(connection, writes.unclaimed)
     changed = [f"{row[0].hex}:{row[1]}" for row in writes.updated]
-    changed += [f"{each.hex}:-1" for each in writes.expired]
+    changed += [f"{each.hex}:{GONE}" for each in writes.expired]
     for start in range(0, len(changed), NOTICE_IDS):
         notice = ",".join(changed[start : start + NOTICE_IDS])
         await connection.execute("SELECT pg_notify($1, $2)", CHANGES_CHANNEL, notice)
@@ -143,7 +139,7 @@ async def read_version(connection: Connection, generation_id: UUID) -> int:
     """The committed version. Raises GenerationNotFound."""
     version: int | None = await connection.fetchval("SELECT version FROM generations WHERE id = $1", generation_id)
     if version is None:
-        raise GenerationNotFound(f"there is no generation {generation_id}")
+        raise not_found(generation_id)
     return version
 
 
@@ -168,10 +164,11 @@ async def keep_unclaimed(connection: Connection, deliveries: Sequence[Unclaimed]
         "INSERT INTO unclaimed(generation_id, reason, body, digest, received_at) "
         "SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[]) "
         "ON CONFLICT (digest) DO NOTHING",
-        *zip(
-            *((each.generation_id, safe(each.reason), each.body, each.digest, each.at_ms) for each in deliveries),
-            strict=True,
-        ),
+        [each.generation_id for each in deliveries],
+        [safe(each.reason) for each in deliveries],
+        [each.body for each in deliveries],
+        [digest_of(each.generation_id, each.body) for each in deliveries],
+        [each.at_ms for each in deliveries],
     )
     await connection.execute(
         "DELETE FROM unclaimed WHERE number <= (SELECT max(number) FROM (SELECT number, "
@@ -256,10 +253,18 @@ async def spent(connection: Connection, day: int) -> int:
     return micros
 
 
-async def prices(connection: Connection) -> dict[str, int]:
-    """The highest costs that are known, by model."""
-    found = await connection.fetch("SELECT model, micros FROM prices ORDER BY micros DESC LIMIT 10000")
+async def prices(connection: Connection, models: Iterable[str]) -> dict[str, int]:
+    """The highest costs that are known of these models."""
+    found = await connection.fetch(
+        "SELECT model, micros FROM prices WHERE model = ANY($1)", [exactly(model) for model in models]
+    )
     return {json.loads(row[0]): row[1] for row in found}
+
+
+async def highest_price(connection: Connection) -> int | None:
+    """The highest cost that is known of any model."""
+    micros: int | None = await connection.fetchval("SELECT max(micros) FROM prices")
+    return micros
 
 
 async def count_running(connection: Connection) -> int:

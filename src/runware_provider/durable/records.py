@@ -1,14 +1,23 @@
-"""How both engines write down what a generation and its tasks are: times, flags, tasks as text."""
+"""What both engines have in common: how they write down times, flags and tasks, limits, and what they say."""
 
 import json
 import math
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Final, Literal
 from uuid import UUID
 
 from runware_provider.durable import Flag
+from runware_provider.errors import GenerationNotFound
 from runware_provider.generation import Generation
 from runware_provider.types import Dispatch, Project, Purge, StoreOutput, Task
+
+UNCLAIMED_LIMIT: Final = 10_000
+UNCLAIMED_BYTES: Final = 256 * 1024 * 1024
+"""Deliveries without a home that are kept at most; the oldest make way."""
+
+STAGGER, STAGGER_WAIT = 100, 0.2
+"""At a start, so many running generations are called at once, then so many seconds pass."""
 
 FLAGS: Final[dict[Flag, int]] = {"running": 1, "projection_failed": 2}
 
@@ -58,6 +67,16 @@ def status_of(generation: Generation) -> Literal["completed", "failed"]:
     """How a generation that is complete ended."""
     stored = any(record.status == "success" for record in generation.register.outputs.values())
     return "completed" if stored else "failed"
+
+
+def not_found(generation_id: UUID) -> GenerationNotFound:
+    """What is said of an id that has no row."""
+    return GenerationNotFound(f"there is no generation {generation_id}")
+
+
+def digest_of(generation_id: UUID | None, body: bytes) -> bytes:
+    """By which a repeat of an unclaimed delivery is known."""
+    return sha256(b"%b/%b" % (generation_id.bytes if generation_id else b"", body)).digest()
 
 
 def day_of(at: datetime) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -30,11 +29,24 @@ from runware_provider.durable import (
     UnclaimedDelivery,
     Worker,
 )
+from runware_provider.durable.admission import made_before
 from runware_provider.durable.alarms import Alarms
 from runware_provider.durable.group_commit import GroupCommit, Refused
 from runware_provider.durable.handout import Handout
 from runware_provider.durable.money import Money
-from runware_provider.durable.records import FLAGS, day_of, status_of, to_ms, to_ms_after
+from runware_provider.durable.records import (
+    FLAGS,
+    STAGGER,
+    STAGGER_WAIT,
+    UNCLAIMED_BYTES,
+    UNCLAIMED_LIMIT,
+    day_of,
+    digest_of,
+    not_found,
+    status_of,
+    to_ms,
+    to_ms_after,
+)
 from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers
 from runware_provider.durable.sqlite_check import check_file
 from runware_provider.durable.sqlite_store import SqliteStore
@@ -60,16 +72,11 @@ LEFT_OVER_PAGE = 500
 READ_AGAIN = 2.0
 """Seconds before a read that failed is tried again."""
 
-STAGGER, STAGGER_WAIT = 100, 0.2
-"""At a start, so many running generations are called at once, then so many seconds pass."""
-
 RING_AGAIN = 5.0
 """Seconds before an alarm that could not be called rings again."""
 
 ALARM_HORIZON = timedelta(minutes=10)
 ALARM_PAGE = 5_000
-UNCLAIMED_LIMIT = 10_000
-UNCLAIMED_BYTES = 256 * 1024 * 1024
 
 
 def utc_now() -> datetime:
@@ -109,16 +116,13 @@ class SqliteRuntime:
 
         def job(batch: Batch) -> Created:
             if birth.idempotency is not None:
-                key, digest = birth.idempotency
+                key = birth.idempotency[0]
                 known = batch.keys.get(key) or self._store.idempotent(key)
                 if known is not None:
-                    if known[1] != digest:
-                        raise Refused(
-                            IdempotencyConflict(
-                                "this Idempotency-Key was used with another input; send a new key for a new request"
-                            )
-                        )
-                    return Created(known[0], created=False)
+                    try:
+                        return made_before(birth, known)
+                    except IdempotencyConflict as error:
+                        raise Refused(error) from error
             if birth.id in batch.born or self._store.load(birth.id) is not None:
                 return Created(birth.id, created=False)  # called again after StateUnavailable
             running = self._flag_counts["running"] + len(batch.born)
@@ -176,7 +180,7 @@ class SqliteRuntime:
     def _read(self, generation_id: UUID) -> tuple[str, str]:
         row = _reading(lambda: self._store.read(generation_id))
         if row is None:
-            raise _not_found(generation_id)
+            raise not_found(generation_id)
         return row
 
     async def changed(self, generation_id: UUID, *, after: int) -> int:
@@ -185,7 +189,7 @@ class SqliteRuntime:
         async def read() -> int:
             version = _reading(lambda: self._store.read_version(generation_id))
             if version is None:
-                raise _not_found(generation_id)
+                raise not_found(generation_id)
             return version
 
         return await self._watchers.wait(generation_id, after, read)
@@ -427,7 +431,7 @@ class SqliteRuntime:
         if entry is None:
             row = self._store.load(generation_id)
             if row is None:
-                raise Refused(_not_found(generation_id))
+                raise Refused(not_found(generation_id))
             generation = Generation(decode(row.register), self._policy)
             size, spent = len(row.register), generation.spent_micros()
             entry = Entry(row.number, generation, row.flags, row.alarm_at, row.alarm_at, size, spent)
@@ -451,7 +455,7 @@ class SqliteRuntime:
                     self._store.next_task += 1
 
     def _write_unclaimed(self, batch: Batch, generation_id: UUID | None, reason: str, body: bytes, now_ms: int) -> None:
-        digest = sha256(b"%b/%b" % (generation_id.bytes if generation_id else b"", body)).digest()
+        digest = digest_of(generation_id, body)
         if not self._store.keep_unclaimed(generation_id, reason, body, digest, now_ms):
             return
         batch.unclaimed += 1
@@ -538,10 +542,6 @@ class SqliteRuntime:
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _not_found(generation_id: UUID) -> GenerationNotFound:
-    return GenerationNotFound(f"there is no generation {generation_id}")
 
 
 def _reading(read: Callable[[], T]) -> T:

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from runware_provider.errors import GenerationNotFound, ServiceStopping
+from runware_provider.durable.records import not_found
+from runware_provider.errors import ServiceStopping
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +54,7 @@ class Watchers:
 
     def gone(self, generation_id: UUID) -> None:
         """Tell those who wait for this generation that it exists no more."""
-        self._fail(generation_id, GenerationNotFound(f"there is no generation {generation_id}"))
+        self._fail(generation_id, not_found(generation_id))
 
     def release(self) -> None:
         """Wake everybody with ServiceStopping, from now on too."""
