@@ -172,7 +172,7 @@ async def _clock(ctx: Context) -> Check:
 async def _unclaimed(ctx: Context) -> Check:
     count = (await ctx.runtime.stats()).unclaimed
     if count:
-        remedy = "`runware-provider reconcile --unclaimed` gives them again; `unclaimed` in state.db holds the bodies"
+        remedy = "`runware-provider reconcile --unclaimed` gives them again; `unclaimed` in the state holds the bodies"
         return Check(name="unclaimed", status="warn", detail=f"{count} deliveries belong to nothing", remedy=remedy)
     return _ok("unclaimed", "no delivery without a home")
 

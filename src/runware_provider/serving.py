@@ -106,22 +106,17 @@ async def serving(ctx: Context, listener: socket.socket | None, *, health_only: 
 
 
 async def until_stopped() -> None:
-    """Wait for SIGTERM or SIGINT; a second one ends the process at once."""
+    """Wait for SIGTERM or SIGINT. From then on the process has `STOP_LIMIT`; a second signal ends it at once."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: os._exit(130) if stopped.is_set() else stopped.set())
     await stopped.wait()
-
-
-def end_within(seconds: float) -> None:
-    """End this process after `seconds`, whatever still holds it up: a request to a bucket that stalls, in a thread.
-
-    What is committed is all there is, so that ending like this loses nothing.
-    """
-    timer = threading.Timer(seconds, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
+    # A request to a bucket that stalls, in a thread, cannot be interrupted. What is committed is all there is, so that
+    # ending like this loses nothing.
+    limit = threading.Timer(STOP_LIMIT, os._exit, (0,))
+    limit.daemon = True
+    limit.start()
 
 
 def tune() -> None:

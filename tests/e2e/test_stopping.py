@@ -2,10 +2,13 @@
 
 import json
 import random
+import socket
 import sqlite3
+import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,39 @@ def test_a_service_that_is_told_to_stop_finishes_or_hands_over(world: World) -> 
     assert "stopping" in stopped.out
     again = world.serve(port=port, RUNWARE_PROVIDER_PUBLIC_URL=service.url)
     expect_all_kept_once(world, simulator, all_settled(again, ids), 2)
+
+
+@pytest.mark.slow
+def test_a_bucket_that_stalls_does_not_hold_a_stop_up(world: World) -> None:
+    """A request that nobody answers cannot be interrupted: the process ends all the same, the image is kept later."""
+    simulator = world.simulate()
+    asked = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as held:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = silent.accept()
+                    held.callback(connection.close)
+                    if connection.recv(4096).startswith(b"PUT"):
+                        asked.set()
+
+        threading.Thread(target=accept, daemon=True).start()
+        service = world.serve(
+            RUNWARE_PROVIDER_ARTIFACTS_URL="s3://images",
+            RUNWARE_PROVIDER_S3_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            RUNWARE_PROVIDER_S3_ACCESS_KEY_ID="key",
+            RUNWARE_PROVIDER_S3_SECRET_ACCESS_KEY="secret",
+        )
+        created = service.create()
+        assert asked.wait(20)
+        begun = time.monotonic()
+
+        assert service.process.stop().code == 0
+        assert time.monotonic() - begun < 10
+    state = world.serve().settled(created["id"])
+    assert state["counts"]["stored"] == 1
+    assert [entry["billed"] for entry in simulator.ledger] == [1]
 
 
 def test_an_idle_service_stops_at_once(world: World) -> None:

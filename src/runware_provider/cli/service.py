@@ -1,6 +1,8 @@
 """`serve`, `worker` and `simulate`: processes that run until they are told to stop."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from runware_provider.context import Context
 from runware_provider.errors import ConfigurationError
 from runware_provider.exporting import exporting
 from runware_provider.logs import configure
-from runware_provider.serving import STOP_LIMIT, bind, end_within, serving, tune, until_stopped
+from runware_provider.serving import bind, serving, tune, until_stopped
 from runware_provider.settings import Settings, is_loopback
 
 
@@ -17,36 +19,51 @@ async def serve(settings: Settings, host: str, port: int, takeover_wait: float, 
     """The service, until SIGTERM or SIGINT. Without `work` it leaves all tasks to others."""
     if not work:
         _require_many_nodes(settings, "--no-worker")
-    _require_key(settings)
-    _require_tokens(settings, host)
-    configure(logging.INFO)
-    tune()
-    with exporting(), bind(host, port) as listener:
-        async with Context.open(settings, work=work, takeover_wait=takeover_wait) as ctx, serving(ctx, listener):
-            port = listener.getsockname()[1]
-            say(out, f"runware-provider listens on http://{_named(host)}:{port}")
-            if not settings.client_tokens:
-                say(out, "no RUNWARE_PROVIDER_CLIENT_TOKENS: open to everyone on this machine, closed to all others")
-            if settings.delivery_mode == "poll":
-                say(out, "no RUNWARE_PROVIDER_PUBLIC_URL: Runware is asked for results instead of delivering them")
-            await until_stopped()
-            end_within(STOP_LIMIT)
-            say(out, "stopping; what is unfinished goes on at the next start")
+    async with _running(settings, host, port, work=work, takeover_wait=takeover_wait) as address:
+        say(out, f"runware-provider listens on {address}")
+        if not settings.client_tokens:
+            say(out, "no RUNWARE_PROVIDER_CLIENT_TOKENS: open to everyone on this machine, closed to all others")
+        if settings.delivery_mode == "poll":
+            say(out, "no RUNWARE_PROVIDER_PUBLIC_URL: Runware is asked for results instead of delivering them")
+        await until_stopped()
+        say(out, "stopping; what is unfinished goes on at the next start")
 
 
 async def worker(settings: Settings, host: str, port: int) -> None:
     """Only the tasks, with health and metrics beside them, until SIGTERM or SIGINT."""
     _require_many_nodes(settings, "worker")
-    _require_key(settings)
-    _require_tokens(settings, host)
+    async with _running(settings, host, port, health_only=True) as address:
+        say(out, f"runware-provider works; its health listens on {address}")
+        await until_stopped()
+        say(out, "stopping; others go on with what is unfinished")
+
+
+@asynccontextmanager
+async def _running(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    work: bool = True,
+    takeover_wait: float = 0.0,
+    health_only: bool = False,
+) -> AsyncIterator[str]:
+    """A process of a service until the block ends; where it listens. Raises ConfigurationError."""
+    if settings.runware_api_key is None:
+        raise ConfigurationError("RUNWARE_API_KEY is not set: get a key from Runware and export it")
+    if not settings.client_tokens and not is_loopback(host):
+        raise ConfigurationError(
+            f"without RUNWARE_PROVIDER_CLIENT_TOKENS the service listens on loopback only, not on {host}: "
+            "set a token, or leave --host out"
+        )
     configure(logging.INFO)
     tune()
     with exporting(), bind(host, port) as listener:
-        async with Context.open(settings) as ctx, serving(ctx, listener, health_only=True):
-            say(out, f"runware-provider works; its health listens on http://{_named(host)}:{listener.getsockname()[1]}")
-            await until_stopped()
-            end_within(STOP_LIMIT)
-            say(out, "stopping; others go on with what is unfinished")
+        async with (
+            Context.open(settings, work=work, takeover_wait=takeover_wait) as ctx,
+            serving(ctx, listener, health_only=health_only),
+        ):
+            yield f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 def _require_many_nodes(settings: Settings, what: str) -> None:
@@ -55,23 +72,6 @@ def _require_many_nodes(settings: Settings, what: str) -> None:
             f"{what} needs RUNWARE_PROVIDER_STATE_URL=postgresql://USER:PASSWORD@HOST/DATABASE: a state file belongs "
             "to one process, which does everything"
         )
-
-
-def _require_key(settings: Settings) -> None:
-    if settings.runware_api_key is None:
-        raise ConfigurationError("RUNWARE_API_KEY is not set: get a key from Runware and export it")
-
-
-def _require_tokens(settings: Settings, host: str) -> None:
-    if not settings.client_tokens and not is_loopback(host):
-        raise ConfigurationError(
-            f"without RUNWARE_PROVIDER_CLIENT_TOKENS the service listens on loopback only, not on {host}: "
-            "set a token, or leave --host out"
-        )
-
-
-def _named(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 async def simulate(host: str, port: int, latency: str, faults: Path | None, options: dict[str, Any]) -> int:

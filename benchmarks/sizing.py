@@ -1,6 +1,6 @@
 """What one worker carries with images in a bucket, and what a generation costs each process.
 
-    PYTHONPATH=src python -m tests.deploy.sizing [--clients 32] [--concurrency 16] [--image-bytes 200000]
+    PYTHONPATH=src python -m benchmarks.sizing [--clients 32] [--concurrency 16] [--image-bytes 200000]
 
 One API node, one worker, a PostgreSQL that syncs, an S3 (moto) and a simulator that delivers by webhook, all on this
 machine; a row in the read model is the end of a generation.
