@@ -113,10 +113,10 @@ async def measured(
     took, cpu = time.perf_counter() - begun, time.process_time() - cpu
     waits.sort()
     print(
-        f"{name}: {len(waits):,} calls, {callers} callers: {len(waits) / took:,.0f}/s, "
+        f"{name}: {len(waits):,}, {callers} callers: {len(waits) / took:,.0f}/s, "
         f"p50 {waits[len(waits) // 2] * 1e3:.1f} ms, p99 {waits[len(waits) * 99 // 100] * 1e3:.1f} ms, "
-        f"max {waits[-1] * 1e3:.0f} ms, CPU {cpu / len(waits) * 1e6:.0f} µs/call, "
-        f"{len(waits) / max(1, commits.count - committed):.0f} calls/commit"
+        f"max {waits[-1] * 1e3:.0f} ms, CPU {cpu / len(waits) * 1e6:.0f} µs each, "
+        f"{(commits.count - committed) / len(waits):.3f} commits each"
     )
     return waits
 
