@@ -15,6 +15,7 @@ from runware_provider.context import Context
 from runware_provider.durable import Birth
 from runware_provider.errors import GenerationNotFound, IdempotencyConflict, RunwareProviderError, ServiceStopping
 from runware_provider.schemas import check_create
+from runware_provider.stub import get_generation_stub
 from runware_provider.tracing import span
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, Request, SuccessOutput
 
@@ -120,6 +121,15 @@ async def get_generation(ctx: Context, args: GenerationArgs) -> GenerationState:
     if state.deleted_at is not None:
         raise GenerationNotFound(f"generation {args.generation_id} was deleted")
     return state
+
+
+async def undelete_generation(ctx: Context, args: GenerationArgs) -> GenerationState:
+    """Take a delete back, within 30 s of it; the state then. Raises GenerationNotFound, also when it is too late."""
+    await get_generation_stub(ctx, args.generation_id).tell("undelete")
+    try:
+        return await get_generation(ctx, args)
+    except GenerationNotFound:
+        raise GenerationNotFound(f"generation {args.generation_id} is deleted, and its images are gone") from None
 
 
 async def wait_for(

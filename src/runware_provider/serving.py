@@ -30,6 +30,9 @@ SOCKET_PATH_LIMIT = 100
 HEAD_WAIT = 10.0
 """Seconds from the connection to the end of its first request's headers."""
 
+READ_WAIT = 60.0
+"""Seconds that a client may leave what we send lying there before it is hung up on."""
+
 STOP_LIMIT = 9.5
 """Seconds from the signal to the end of the process."""
 
@@ -134,9 +137,11 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
 class _Impatient(HttpToolsProtocol):
-    """A connection that does not bring a whole request head in time is closed: it must not hold a place for ever."""
+    """A connection that does not bring a whole request head in time, or does not read what it asked for, is closed: it
+    must not hold a place for ever."""
 
     _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -146,9 +151,23 @@ class _Impatient(HttpToolsProtocol):
         self._forget_head()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(READ_WAIT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._forget_read()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
+        self._forget_read()
         super().connection_lost(exc)
+
+    def _forget_read(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:

@@ -42,3 +42,5 @@ class Tally:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self.unauthorized = Recent(clock)
         """Webhooks with a wrong or missing token."""
+        self.acknowledged = Recent(clock)
+        """Webhooks that were answered 200."""

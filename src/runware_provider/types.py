@@ -61,14 +61,24 @@ class OutputArgs(_Shape):
 Status = Literal["running", "completed", "failed"]
 
 
+PROMPT_FILTER = 200
+"""Characters of the words that a prompt may be searched for."""
+
+
 class ListArgs(_Shape):
-    """A page of the read model, newest first. All filters must hold; `metadata` by exact value."""
+    """A page of the read model, newest first. All filters must hold; `metadata` by exact value.
+
+    `prompt`: each of these words is in it, whatever its case; case is known of ASCII letters only where the read model
+    is on SQLite. `error`: the code of the generation's error, or of one of its outputs'.
+    """
 
     status: Status | None = None
     model: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     created_after: datetime | None = None
     created_before: datetime | None = None
+    prompt: str | None = Field(None, max_length=PROMPT_FILTER)
+    error: str | None = Field(None, max_length=64)
     limit: int = Field(50, ge=1, le=200)
     cursor: str | None = Field(None, max_length=200)
 
@@ -184,10 +194,27 @@ class ArtifactSummary(_Shape):
 
 
 class Page(_Shape):
-    """`next_cursor` is None on the last page."""
+    """`next_cursor` is None on the last page. With `prompt` or `error` a page may be short and not the last."""
 
     items: list[GenerationSummary]
     next_cursor: str | None
+
+
+class DayOfModel(_Shape):
+    """What one model made on one UTC day, as far as it was not deleted. `day`: 2026-11-26."""
+
+    day: str
+    model: str | None
+    generations: int
+    images: int
+    cost_micros: int
+
+
+class Storage(_Shape):
+    """What lies in the object store, as far as the read model knows."""
+
+    images: int
+    bytes: int
 
 
 # What is written once, before any money is spent

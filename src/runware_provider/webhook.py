@@ -78,6 +78,7 @@ class _Webhook:
                 noted.failed("503")
         if status == 200:
             metrics.acknowledged(perf_counter() - began)
+            self._ctx.tally.acknowledged.add()
         else:
             metrics.answered(status)
         await _answer(send, status)

@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from runware_provider.errors import InvalidArgs
-from runware_provider.projection import Projection
-from runware_provider.types import GenerationSummary, ListArgs
-from tests.projection.builders import NOON, a_state, a_time, an_id, an_image
+from runware_provider.errors import InvalidArgs, api_rejected
+from runware_provider.projection import Projection, queries
+from runware_provider.types import GenerationState, GenerationSummary, ListArgs
+from tests.projection.builders import NOON, a_state, a_time, an_id, an_image, an_output_error
 
 
 async def pages(projection: Projection, **args: Any) -> AsyncIterator[list[GenerationSummary]]:
@@ -169,3 +169,64 @@ async def test_an_unknown_generation_is_none(projection: Projection) -> None:
 
     assert await projection.get(uuid4()) is None
     assert await projection.get(an_id()) is None
+
+
+async def found(projection: Projection, **filters: Any) -> list[UUID]:
+    """The ids of all pages."""
+    return [item.id async for page in pages(projection, **filters) for item in page]
+
+
+def asking(prompt: str, **changes: Any) -> GenerationState:
+    """A state with this prompt."""
+    return a_state(**changes).model_copy(update={"input": {"positivePrompt": prompt}})
+
+
+async def test_a_prompt_is_found_by_its_words(projection: Projection) -> None:
+    """All of them, anywhere in it, whatever their case; what LIKE would take for a wildcard is a character."""
+    harbour = asking("A Lighthouse over the harbour, 100% fog", created_at=a_time(2))
+    dusk = asking("a lighthouse at dusk_", created_at=a_time(1))
+    silent = asking("")
+    await projection.write([harbour, dusk, silent])
+
+    assert [harbour.id, dusk.id] == await found(projection, prompt="LIGHTHOUSE")
+    assert [dusk.id] == await found(projection, prompt="dusk  light")
+    assert [harbour.id] == await found(projection, prompt="100%")
+    assert [dusk.id] == await found(projection, prompt="k_")
+    for nothing in ("1%0", "lighthouse tower", "\\", "d_sk"):
+        assert await found(projection, prompt=nothing) == [], nothing
+    with pytest.raises(InvalidArgs, match="prompt"):
+        await projection.list(ListArgs(prompt="a b c d e f g h i"))
+
+
+async def test_failures_are_found_by_their_code(projection: Projection) -> None:
+    """Whether the generation failed by it or one of its outputs; other filters hold too."""
+    refused = a_state(error=api_rejected(400, []), created_at=a_time(2))
+    partly = a_state(outputs=[an_image(), an_output_error()], created_at=a_time(1))
+    fine = a_state(outputs=[an_image()])
+    await projection.write([refused, partly, fine])
+
+    assert [refused.id] == await found(projection, error="api_rejected")
+    assert [partly.id] == await found(projection, error="fetch_failed")
+    assert await found(projection, error="fetch_failed", created_after=a_time(1)) == []
+    assert await found(projection, error="fetch%") == []
+
+
+async def test_looking_for_what_is_rare_goes_on_page_by_page(
+    projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one page looks at has a limit: it may be empty, and says where the next one goes on."""
+    assert queries.WINDOW == 10_000
+    monkeypatch.setattr(queries, "WINDOW", 4)
+    for made_with_window in (queries.page, queries.edge):
+        made_with_window.cache_clear()
+    needles = [asking("a needle", created_at=a_time(number)) for number in (0, 9)]
+    hay = [asking("hay", created_at=a_time(number), metadata={"k": "v"}) for number in range(1, 9)]
+    await projection.write([*needles, *hay])
+    try:
+        seen = [[item.id for item in page] async for page in pages(projection, prompt="needle", limit=2)]
+        assert [[needles[1].id], [], [needles[0].id]] == seen
+        assert await found(projection, prompt="needle", metadata={"k": "v"}) == []
+        assert len(hay) == len(await found(projection, prompt="hay", metadata={"k": "v"}, limit=3))
+    finally:
+        for made_with_window in (queries.page, queries.edge):
+            made_with_window.cache_clear()

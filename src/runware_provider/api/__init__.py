@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from runware_provider.api import generations, operations, problems
 from runware_provider.api.content import output_content
 from runware_provider.api.document import GUARDED, describe
+from runware_provider.api.events import EventStreams
 from runware_provider.api.guard import Guard
 from runware_provider.context import Context
 from runware_provider.webhook import webhook
@@ -41,8 +42,9 @@ def create_app(ctx: Context) -> FastAPI:
         Route("/v1/generations/{generation_id}/outputs/{output_id}/content", content, methods=["GET"], name="content"),
     ]
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
-    app.include_router(generations.router(ctx))
-    app.include_router(operations.router(ctx))
+    streams = EventStreams(ctx)
+    app.include_router(generations.router(ctx, streams))
+    app.include_router(operations.router(ctx, streams))
     app.include_router(operations.health(ctx))
     problems.install(app)
     return app

@@ -129,4 +129,22 @@ EVENT_STREAM: dict[str, Any] = {
         ]
     }
 }
-"""The media type `text/event-stream`. Before OpenAPI 3.2 the schema of one is, by custom, that of each event."""
+"""The media type `text/event-stream` of one generation. Before OpenAPI 3.2 its schema is, by custom, that of each
+event."""
+
+_CHANGED = {
+    "type": "object",
+    "properties": {"id": {"type": "string", "format": "uuid"}, "version": {"type": "integer"}},
+}
+
+ALL_EVENTS: dict[str, Any] = {
+    "schema": {
+        "oneOf": [
+            _event("ready", {"type": "object"}, "id", "retry"),
+            _event("changed", _CHANGED),
+            _event("reload", {"type": "object"}),
+            _event("problem", {"type": "object", "properties": {"detail": {"type": "string"}}}),
+        ]
+    }
+}
+"""The same of all generations."""

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from runware_provider.api.answers import components, documented
-from runware_provider.api.examples import BODIES, EVENTS, PARAMETERS
+from runware_provider.api.examples import ALL_EVENTS, BODIES, EVENTS, PARAMETERS
 from runware_provider.api.guard import OPEN_PATHS
 from runware_provider.api.plain_paths import PLAIN_PATHS
 from runware_provider.schemas import RESERVED, ImageInference
@@ -34,7 +34,7 @@ def describe(app: FastAPI, *, tokens: bool) -> _Json:
         for operation in operations.values():
             if path not in OPEN_PATHS:
                 _guard(operation, tokens=tokens)
-            _give_examples(operation)
+            _give_examples(operation, ALL_EVENTS if path == "/v1/events" else EVENTS)
     return document
 
 
@@ -46,15 +46,16 @@ def _guard(operation: _Json, *, tokens: bool) -> None:
         operation["responses"].setdefault(str(status), answer)
 
 
-def _give_examples(operation: _Json) -> None:
+def _give_examples(operation: _Json, events: _Json) -> None:
     for parameter in operation.get("parameters", ()):
         if parameter["name"] in PARAMETERS:
             parameter["example"] = PARAMETERS[parameter["name"]]
     for content_type, media in _media(operation):
         if content_type == "text/event-stream":
-            media["examples"] = EVENTS
+            media["examples"] = events
         schema = media.get("schema", {})
-        name = "Output" if "discriminator" in schema else schema.get("$ref", "").rpartition("/")[2]
+        shape = next(iter(schema.get("anyOf", ())), schema)  # of a body that may be left out
+        name = "Output" if "discriminator" in schema else shape.get("$ref", "").rpartition("/")[2]
         if name in BODIES:
             media["examples"] = BODIES[name]
 

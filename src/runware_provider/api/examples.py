@@ -6,20 +6,25 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from runware_provider.api.operations import Health, Ready, Replayed
+from runware_provider.api.generations import RerunWish
+from runware_provider.api.operations import Health, Ready, Replayed, Retried
 from runware_provider.doctor import Check, Diagnosis
 from runware_provider.errors import FetchFailed
 from runware_provider.model_search import Model, ModelPage
 from runware_provider.reconcile import ReconcileArgs, Reconciled, ReplayArgs
+from runware_provider.retrying import RetryArgs
+from runware_provider.stats import ServiceStats
 from runware_provider.types import (
     ArtifactSummary,
     Counts,
     CreateArgs,
+    DayOfModel,
     ErrorOutput,
     GenerationState,
     GenerationSummary,
     JsonObject,
     Page,
+    Storage,
     SuccessOutput,
     TimelineEntry,
 )
@@ -114,6 +119,25 @@ _SUMMARY = GenerationSummary(
     artifacts=[ArtifactSummary(**_SUCCESS.model_dump(include=set(ArtifactSummary.model_fields)))],
 )
 
+_STATS = ServiceStats(
+    at=_LATER,
+    running=2,
+    max_in_flight=1_000,
+    tasks={"StoreOutput": 1},
+    oldest_task_seconds=0.4,
+    parked=0,
+    unclaimed=0,
+    projection_failed=0,
+    spent_today_micros=7_600,
+    daily_budget_micros=10_000_000,
+    webhooks_per_minute=[0] * 58 + [3, 1],
+    days=14,
+    spend=[DayOfModel(day="2026-11-24", model="runware:101@1", generations=2, images=2, cost_micros=7_600)],
+    failures={"fetch_failed": 1},
+    stored=Storage(images=2, bytes=96_426),
+    incomplete=None,
+)
+
 _CURSOR = "AAABog1tWgABohPXo_tyrIiilrrz1Vj-"
 
 _MODELS: dict[str, dict[str, BaseModel]] = {
@@ -136,6 +160,10 @@ _MODELS: dict[str, dict[str, BaseModel]] = {
     "Reconciled": {"changed": Reconciled(asked=3, answered=3, changed=1)},
     "ReplayArgs": {"failed": ReplayArgs(all_failed=True), "one": ReplayArgs(generation_id=_ID)},
     "Replayed": {"two": Replayed(replayed=2)},
+    "RerunWish": {"same": RerunWish(), "remix": RerunWish(remix=True), "one": RerunWish(output_id=_OUTPUT)},
+    "RetryArgs": {"fetch": RetryArgs(error="fetch_failed")},
+    "Retried": {"three": Retried(retried=3)},
+    "ServiceStats": {"busy": _STATS},
     "Diagnosis": {
         "warning": Diagnosis(
             healthy=True,
@@ -160,7 +188,7 @@ _MODELS: dict[str, dict[str, BaseModel]] = {
 
 BODIES: dict[str, dict[str, JsonObject]] = {
     name: {
-        title: {"value": example.model_dump(mode="json", exclude_unset=name.endswith("Args"))}
+        title: {"value": example.model_dump(mode="json", exclude_unset=name.endswith(("Args", "Wish")))}
         for title, example in examples.items()
     }
     for name, examples in _MODELS.items()
@@ -174,7 +202,15 @@ EVENTS: dict[str, JsonObject] = {
     "deleted": {"value": {"event": "deleted", "data": "{}"}},
     "problem": {"value": {"event": "problem", "data": '{"detail": "the state store cannot be read"}'}},
 }
-"""One of each kind."""
+"""One of each kind, of the stream of one generation."""
+
+ALL_EVENTS: dict[str, JsonObject] = {
+    "ready": {"value": {"id": "1", "retry": "1000", "event": "ready", "data": "{}"}},
+    "changed": {"value": {"event": "changed", "data": f'{{"id":"{_ID}","version":6}}'}},
+    "reload": {"value": {"event": "reload", "data": "{}"}},
+    "problem": {"value": {"event": "problem", "data": '{"detail": "the service stops; ask again in a moment"}'}},
+}
+"""The same, of the stream of all."""
 
 DELIVERIES: dict[str, JsonObject] = {
     "result": {"value": {"data": [_SUCCESS.item]}},
@@ -211,5 +247,9 @@ PARAMETERS: dict[str, Any] = {
     "sort": "-popularity",
     "offset": 0,
     "deep": False,
+    "prompt": "lighthouse dusk",
+    "error": "fetch_failed",
+    "last-event-id": "1",
+    "days": 14,
 }
 """By the name of the parameter."""

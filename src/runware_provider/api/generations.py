@@ -7,18 +7,20 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from runware_provider.api.answers import EVENT_STREAM, documented, header
-from runware_provider.api.events import generation_events
+from runware_provider.api.events import EventStreams
 from runware_provider.api.problems import refused
 from runware_provider.api.queries import refuse_repeats
 from runware_provider.context import Context
-from runware_provider.create import create_generation, get_generation, wait_for
+from runware_provider.create import create_generation, get_generation, undelete_generation, wait_for
 from runware_provider.errors import InvalidArgs, OutputNotFound, ServiceStopping
+from runware_provider.rerun import RerunArgs, rerun_generation
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import (
+    PROMPT_FILTER,
     CreateArgs,
     GenerationArgs,
     GenerationState,
@@ -50,7 +52,16 @@ def _written(value: Any) -> Any:
 _Moment = Annotated[datetime, BeforeValidator(_written)]
 
 
-def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
+class RerunWish(BaseModel):
+    """How to run it again: by default with the seeds that its images had."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    remix: bool = Field(default=False, description="New seeds instead of the same.")
+    output_id: UUID | None = Field(None, description="Only this image of it.")
+
+
+def router(ctx: Context, streams: EventStreams) -> APIRouter:  # noqa: C901  one small function a route
     """The routes below `/v1/generations`."""
     routes = APIRouter(prefix="/v1/generations", tags=["generations"])
 
@@ -71,15 +82,7 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
     ) -> Response:
         if idempotency_key is not None:
             args = args.model_copy(update={"idempotency_key": idempotency_key})
-        state = await create_generation(ctx, args)
-        if state.dispatch == "refused":
-            return refused(state)
-        match = _WAIT.search(prefer or "")
-        if match is not None:
-            limit = timedelta(seconds=min(MAX_WAIT, int(match[1])))
-            with suppress(ServiceStopping):
-                state = await wait_for(ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, limit)
-        return _state(state, 202, {"Location": f"/v1/generations/{state.id}"})
+        return await _created(ctx, await create_generation(ctx, args), prefer)
 
     @routes.get(
         "",
@@ -93,16 +96,25 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         model: Annotated[str | None, Query(max_length=256)] = None,
         created_after: _Moment | None = None,
         created_before: _Moment | None = None,
+        prompt: Annotated[str | None, Query(max_length=PROMPT_FILTER, description="Words that it has.")] = None,
+        error: Annotated[
+            str | None, Query(max_length=64, description="Its error code, or one of its outputs'.")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """Filter by your own labels with `metadata.KEY=VALUE`."""
+        """Filter by your own labels with `metadata.KEY=VALUE`.
+
+        With `prompt` or `error` a page may be short, or empty, and still have a `next_cursor`: so far was looked.
+        """
         args = ListArgs(
             status=status,
             model=model,
             metadata=_labels(request),
             created_after=created_after,
             created_before=created_before,
+            prompt=prompt,
+            error=error,
             limit=limit,
             cursor=cursor,
         )
@@ -124,8 +136,8 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         response_description="Event by event: its state at every version, until nothing more will happen.",
         responses={200: {"content": {"text/event-stream": EVENT_STREAM}}, **documented(*_ONE)},
     )
-    async def events(generation_id: UUID) -> StreamingResponse:
-        return await generation_events(ctx, generation_id)
+    async def events(generation_id: UUID) -> Response:
+        return await streams.of_generation(generation_id)
 
     @routes.get(
         "/{generation_id}/outputs/{output_id}",
@@ -163,6 +175,35 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         await ctx.runtime.unpark(generation_id)
         return answer
 
+    @routes.post(
+        "/{generation_id}/rerun",
+        status_code=202,
+        summary="Ask for the same again, with the same seeds or new ones; costs money",
+        response_description="A new generation. Its state, settled or not.",
+        responses={
+            202: {"model": GenerationState, "headers": _LOCATION},
+            **documented(402, 404, 409, 422, 429, 500, 502, 503),
+        },
+    )
+    async def rerun(
+        generation_id: UUID,
+        wish: RerunWish | None = None,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+        prefer: Annotated[str | None, Header(max_length=255)] = None,
+    ) -> Response:
+        given = wish or RerunWish()
+        args = RerunArgs(generation_id=generation_id, idempotency_key=idempotency_key, **given.model_dump())
+        return await _created(ctx, await rerun_generation(ctx, args), prefer)
+
+    @routes.post(
+        "/{generation_id}/undelete",
+        summary="Take a DELETE back, within 30 s of it",
+        response_description="Its state.",
+        responses={200: {"model": GenerationState}, **documented(*_ONE)},
+    )
+    async def undelete(generation_id: UUID) -> Response:
+        return _state(await undelete_generation(ctx, GenerationArgs(generation_id=generation_id)))
+
     @routes.delete(
         "/{generation_id}/error",
         summary="Clear projection_failed",
@@ -185,6 +226,18 @@ def router(ctx: Context) -> APIRouter:  # noqa: C901  one small function a route
         return Response(status_code=204)
 
     return routes
+
+
+async def _created(ctx: Context, state: GenerationState, prefer: str | None) -> Response:
+    """A new generation as an answer, after the wait that the caller prefers."""
+    if state.dispatch == "refused":
+        return refused(state)
+    match = _WAIT.search(prefer or "")
+    if match is not None:
+        limit = timedelta(seconds=min(MAX_WAIT, int(match[1])))
+        with suppress(ServiceStopping):
+            state = await wait_for(ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, limit)
+    return _state(state, 202, {"Location": f"/v1/generations/{state.id}"})
 
 
 def _labels(request: Request) -> dict[str, str]:

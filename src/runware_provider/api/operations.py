@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from runware_provider.api.answers import documented
+from runware_provider.api.answers import ALL_EVENTS, documented
+from runware_provider.api.events import EventStreams
 from runware_provider.api.problems import refused_filters
 from runware_provider.api.queries import refuse_repeats
 from runware_provider.context import Context
@@ -15,6 +16,8 @@ from runware_provider.errors import RunwareRefused
 from runware_provider.metrics import CONTENT_TYPE
 from runware_provider.model_search import ModelPage, SearchModelsArgs, search_models
 from runware_provider.reconcile import ReconcileArgs, Reconciled, ReplayArgs, reconcile, replay
+from runware_provider.retrying import RetryArgs, retry_failed
+from runware_provider.stats import ServiceStats, Statistics, StatsArgs
 
 METRICS = """# HELP runware_provider_tasks_open Tasks that wait or are being performed.
 # TYPE runware_provider_tasks_open gauge
@@ -48,9 +51,49 @@ class Replayed(BaseModel):
     replayed: int
 
 
-def router(ctx: Context) -> APIRouter:
+class Retried(BaseModel):
+    """How many generations have outputs that will be tried again."""
+
+    retried: int
+
+
+def router(ctx: Context, streams: EventStreams) -> APIRouter:
     """The routes that are about no single generation."""
     routes = APIRouter()
+    statistics = Statistics(ctx)
+
+    @routes.get(
+        "/v1/events",
+        tags=["generations"],
+        summary="Follow all generations: server-sent events",
+        response_class=StreamingResponse,
+        response_description="Which generations change, and when to read the list again.",
+        responses={200: {"content": {"text/event-stream": ALL_EVENTS}}, **documented(422, 503)},
+    )
+    async def events(last_event_id: Annotated[str | None, Header(max_length=255)] = None) -> Response:
+        """`changed` names a generation and its version; `reload` says that news was lost, as at a reconnect."""
+        return streams.of_all(last_event_id)
+
+    @routes.get(
+        "/v1/stats",
+        tags=["operations"],
+        summary="What goes on, what it cost, what failed",
+        response_description="Numbers, at most some seconds old.",
+        responses=documented(422, 503),
+    )
+    async def stats(request: Request, query: Annotated[StatsArgs, Query()]) -> ServiceStats:
+        refuse_repeats(request)
+        return await statistics.stats(query)
+
+    @routes.post(
+        "/v1/retry",
+        tags=["operations"],
+        summary="Try again what failed in one way; costs nothing",
+        response_description="How many will be.",
+        responses=documented(422, 503),
+    )
+    async def retry(args: RetryArgs) -> Retried:
+        return Retried(retried=await retry_failed(ctx, args))
 
     @routes.get(
         "/v1/models",

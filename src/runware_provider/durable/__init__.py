@@ -5,6 +5,7 @@ every engine passes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol, TypeVar
@@ -126,6 +127,17 @@ class Worker(Protocol):
         """Put one question to Runware when convenient. Losing it does no harm: the alarm asks again."""
 
 
+class News(Protocol):
+    """What is committed while somebody follows everything. Bounded: what one does not take in time is summed up."""
+
+    async def take(self) -> Mapping[UUID, int] | None:
+        """The newest version of each generation that changed since the last time, as soon as there is one.
+
+        None: more changed than is kept, or changes were missed; whoever wants to know must look for himself. Raises
+        ServiceStopping once `release` was called.
+        """
+
+
 class GenerationRuntime(Protocol):
     """Keeps generations and performs what they ask for.
 
@@ -162,8 +174,11 @@ class GenerationRuntime(Protocol):
         Raises GenerationNotFound, and ServiceStopping once `release` was called.
         """
 
+    def news(self) -> AbstractContextManager[News]:
+        """Follow all generations, also new ones, whichever process changes them, until the block ends."""
+
     def release(self) -> None:
-        """Let nobody wait in `changed` any more: the first step of a stop."""
+        """Let nobody wait for changes any more: the first step of a stop."""
 
     async def ready(self) -> None:
         """Raises StateUnavailable when nothing can be committed now."""

@@ -9,7 +9,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from runware_provider.durable import (
     Clock,
     Created,
     Flag,
+    News,
     Parked,
     Reply,
     Stats,
@@ -118,7 +119,9 @@ class PostgresRuntime:
         except BaseException:
             pool.terminate()
             raise
-        return cls(url, pool, policy, clock, lease or LEASE)
+        runtime = cls(url, pool, policy, clock, lease or LEASE)
+        await runtime._listener.begun()
+        return runtime
 
     # The protocol
 
@@ -161,6 +164,10 @@ class PostgresRuntime:
             return await self._with(lambda connection: store.read_version(connection, generation_id))
 
         return await self._watchers.wait(generation_id, after, read)
+
+    def news(self) -> AbstractContextManager[News]:
+        """See `GenerationRuntime.news`."""
+        return self._watchers.follow()
 
     def release(self) -> None:
         """See `GenerationRuntime.release`."""
@@ -341,7 +348,7 @@ class PostgresRuntime:
         if writes.tasks:
             self._jobs.wake({kind for kind, _ in writes.tasks})
         if self._watchers:
-            for row in writes.updated:
+            for row in (*writes.updated, *writes.born):
                 self._watchers.tell(row[0], row[1])
             for generation_id in writes.expired:
                 self._watchers.gone(generation_id)
@@ -443,6 +450,7 @@ class PostgresRuntime:
 
     async def _catch_up(self) -> None:
         """What was committed while nobody listened."""
+        self._watchers.lose()
         watched = self._watchers.ids()
         if watched:
             found = dict(await self._with(lambda connection: store.versions(connection, watched)))

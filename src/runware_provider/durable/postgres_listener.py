@@ -35,7 +35,14 @@ class Listener:
         self._changed = changed
         self._jobs = jobs
         self._missed = missed
+        self._listening = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="state-listener")
+
+    async def begun(self) -> None:
+        """Wait until it listens, at most as long as a connection may take: what is missed until then is caught up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._listening.wait()
 
     async def close(self) -> None:
         """Hear nothing more."""
@@ -65,6 +72,7 @@ class Listener:
         await connection.add_listener(JOBS_CHANNEL, self._hear_jobs)
         await self._missed()
         self._jobs()
+        self._listening.set()
 
     @staticmethod
     async def _until_lost(connection: asyncpg.Connection) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from runware_provider.durable import (
     Clock,
     Created,
     Flag,
+    News,
     Parked,
     Reply,
     Stats,
@@ -193,6 +194,10 @@ class SqliteRuntime:
             return version
 
         return await self._watchers.wait(generation_id, after, read)
+
+    def news(self) -> AbstractContextManager[News]:
+        """See `GenerationRuntime.news`."""
+        return self._watchers.follow()
 
     def release(self) -> None:
         """See `GenerationRuntime.release`."""

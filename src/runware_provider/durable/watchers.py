@@ -1,12 +1,16 @@
-"""Those who wait for a generation to change."""
+"""Those who wait for a generation to change, and those who follow them all."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 from runware_provider.durable.records import not_found
 from runware_provider.errors import ServiceStopping
+
+FEED_LIMIT = 1_024
+"""Generations whose news are kept for one reader. Who is slower than that reads the list again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,15 +19,70 @@ class _Watcher:
     future: "asyncio.Future[int]"
 
 
+class Feed:
+    """See `News`. Of each generation it holds the newest version, and `FEED_LIMIT` generations at most."""
+
+    def __init__(self) -> None:
+        self._versions: dict[UUID, int] = {}
+        self._lost = self._released = False
+        self._stirred = asyncio.Event()
+
+    async def take(self) -> Mapping[UUID, int] | None:
+        """See `News.take`."""
+        await self._stirred.wait()
+        if self._released:
+            raise _stopping()
+        self._stirred.clear()
+        taken, self._versions = self._versions, {}
+        lost, self._lost = self._lost, False
+        return None if lost else taken
+
+    def tell(self, generation_id: UUID, version: int) -> None:
+        """Something was committed."""
+        if not self._lost:
+            self._versions[generation_id] = max(version, self._versions.get(generation_id, 0))
+            if len(self._versions) > FEED_LIMIT:
+                self.lose()
+            self._stirred.set()
+
+    def lose(self) -> None:
+        """Something was committed, and nobody knows what any more."""
+        self._lost, self._versions = True, {}
+        self._stirred.set()
+
+    def release(self) -> None:
+        """There will be no news."""
+        self._released = True
+        self._stirred.set()
+
+
 class Watchers:
     """Call `tell` with what has been committed, `release` when nobody is to wait any longer."""
 
     def __init__(self) -> None:
         self._waiting: dict[UUID, list[_Watcher]] = {}
+        self._feeds: set[Feed] = set()
         self._released = False
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._waiting or self._feeds)
+
+    @contextmanager
+    def follow(self) -> Iterator[Feed]:
+        """See `GenerationRuntime.news`."""
+        feed = Feed()
+        if self._released:
+            feed.release()
+        self._feeds.add(feed)
+        try:
+            yield feed
+        finally:
+            self._feeds.remove(feed)
+
+    def lose(self) -> None:
+        """Changes were missed: those who follow everything must look for themselves."""
+        for feed in self._feeds:
+            feed.lose()
 
     def ids(self) -> list[UUID]:
         """Those that somebody waits for."""
@@ -48,6 +107,8 @@ class Watchers:
 
     def tell(self, generation_id: UUID, version: int) -> None:
         """Wake those to whom this version is news."""
+        for feed in self._feeds:
+            feed.tell(generation_id, version)
         for watcher in self._waiting.get(generation_id, ()):
             if version > watcher.after and not watcher.future.done():
                 watcher.future.set_result(version)
@@ -59,6 +120,8 @@ class Watchers:
     def release(self) -> None:
         """Wake everybody with ServiceStopping, from now on too."""
         self._released = True
+        for feed in self._feeds:
+            feed.release()
         for generation_id in self._waiting:
             self._fail(generation_id, _stopping())
 

@@ -88,7 +88,7 @@ class D1Target:
             await self._api.spaced()
             await self._api.query(sql, [parameter])
 
-    async def read(self, sql: str, parameters: Sequence[str | int]) -> list[str]:
+    async def read(self, sql: str, parameters: Sequence[str | int], *, aside: bool = False) -> list[str]:  # noqa: ARG002  reads are independent here
         """See `Target`."""
         # Strings are the only parameters that the API documents; where a number is needed, SQLite makes it one.
         return [row[0] for row in await self._api.query(sql, [str(parameter) for parameter in parameters])]

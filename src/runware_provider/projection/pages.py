@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import json
+import re
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,8 +13,13 @@ from pydantic import TypeAdapter
 
 from runware_provider.errors import InvalidArgs
 from runware_provider.projection.queries import Shape
-from runware_provider.projection.rows import LABELS, indexed, stored_time
+from runware_provider.projection.rows import LABELS, indexed, stored_time, text
 from runware_provider.types import GenerationSummary, ListArgs
+
+WORDS = 8
+"""Words that a prompt may be searched for."""
+
+_LIKE, _ESCAPED = re.compile(r"[\\%_]"), r"\\\g<0>"
 
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,7 +34,15 @@ def page_parameters(args: ListArgs) -> tuple[Shape, dict[str, str | int]]:
     """
     if len(args.metadata) > LABELS:
         raise InvalidArgs([("metadata", f"at most {LABELS} labels can be asked for")])
+    words = (args.prompt or "").split()
+    if len(words) > WORDS:
+        raise InvalidArgs([("prompt", f"at most {WORDS} words can be searched for")])
     values: dict[str, str | int] = {"limit": args.limit + 1}
+    for number, word in enumerate(words):
+        values[f"word{number}"] = f"%{_LIKE.sub(_ESCAPED, text(word, 1_024))}%"
+    if args.error is not None:
+        code = text(args.error, 64)
+        values |= {"error_code": code, "error": f'%"{_LIKE.sub(_ESCAPED, code)}":%'}
     for number, (key, value) in enumerate(args.metadata.items()):
         values |= {f"key{number}": indexed(key), f"value{number}": indexed(value)}
     if args.status is not None:
@@ -51,6 +66,8 @@ def page_parameters(args: ListArgs) -> tuple[Shape, dict[str, str | int]]:
         created_after="created_after" in values,
         before=bool(places),
         labels=len(args.metadata),
+        words=len(words),
+        error=args.error is not None,
     )
     return shape, values
 
@@ -63,10 +80,23 @@ def summaries(rows: Sequence[str]) -> list[GenerationSummary]:
     return items
 
 
-def encode_cursor(last: GenerationSummary) -> str:
-    """The place just after `last`; 32 characters that need no quoting in a URL."""
-    milliseconds = (last.created_at - _EPOCH) // _MILLISECOND
-    return base64.urlsafe_b64encode(_CURSOR.pack(milliseconds, last.id.bytes)).decode()
+def cursor_after(last: GenerationSummary) -> str:
+    """The place just after `last`."""
+    return _encode_cursor(last.created_at, last.id)
+
+
+def cursor_at(rows: Sequence[str]) -> str | None:
+    """The place just after the row that `queries.edge` gave; None when it gave none."""
+    if not rows:
+        return None
+    row = json.loads(rows[0])
+    return _encode_cursor(datetime.fromisoformat(row["created_at"]), UUID(row["id"]))
+
+
+def _encode_cursor(created_at: datetime, id_: UUID) -> str:
+    """32 characters that need no quoting in a URL."""
+    milliseconds = (created_at - _EPOCH) // _MILLISECOND
+    return base64.urlsafe_b64encode(_CURSOR.pack(milliseconds, id_.bytes)).decode()
 
 
 def _decode_cursor(cursor: str) -> tuple[str, str]:

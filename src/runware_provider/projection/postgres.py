@@ -140,7 +140,7 @@ class PostgresTarget:
             for sql, parameter in statements:
                 await connection.execute(sql, parameter)
 
-    async def read(self, sql: str, parameters: Sequence[str | int]) -> list[str]:
+    async def read(self, sql: str, parameters: Sequence[str | int], *, aside: bool = False) -> list[str]:  # noqa: ARG002  reads are independent here
         """See `Target`."""
         async with self._connection() as connection:
             return [row[0] for row in await connection.fetch(sql, *parameters)]

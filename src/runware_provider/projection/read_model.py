@@ -1,9 +1,11 @@
 """The read model's door: write states, list and get summaries."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -11,9 +13,12 @@ from pydantic import ValidationError
 from runware_provider.errors import ConfigurationError, ProjectionFailed, projection_failed
 from runware_provider.projection.batches import cut, encoded, prepare, statements
 from runware_provider.projection.migrate import bring_to_head, require_head
-from runware_provider.projection.rows import Rows
+from runware_provider.projection.rows import Rows, stored_time
 from runware_provider.projection.target import D1Access, Rejected, Target, open_target
-from runware_provider.types import GenerationState, GenerationSummary, ListArgs, Page
+from runware_provider.types import DayOfModel, GenerationState, GenerationSummary, ListArgs, Page, Storage
+
+if TYPE_CHECKING:
+    from runware_provider.projection.sql import Statement
 
 Outcomes = list[ProjectionFailed | None]
 Summaries = list[GenerationSummary]
@@ -75,17 +80,24 @@ class Projection:
         """A page, newest first (`created_at`, then id); deleted generations are not shown.
 
         `created_after` and `created_before` exclude the moment itself; a time without zone is UTC. A cursor is a place
-        in the order, not a snapshot: what is created later comes before it and shifts nothing. Raises InvalidArgs for a
+        in the order, not a snapshot: what is created later comes before it and shifts nothing. A page that is filtered
+        by `prompt` or `error` is what is found among the next 10,000 rows, and may be short. Raises InvalidArgs for a
         bad cursor, ConfigurationError when the tables are not as they should be, ProjectionUnavailable.
         """
-        from runware_provider.projection.pages import encode_cursor, page_parameters
-        from runware_provider.projection.queries import page
+        from runware_provider.projection.pages import cursor_after, cursor_at, page_parameters
+        from runware_provider.projection.queries import edge, page
 
         shape, values = page_parameters(args)
         statement = page(shape, self._target.dialect)
         items = await self._read(statement.sql, statement.parameters(values))
-        shown = items[: args.limit]
-        return Page(items=shown, next_cursor=encode_cursor(shown[-1]) if len(items) > args.limit else None)
+        if len(items) > args.limit:
+            shown = items[: args.limit]
+            return Page(items=shown, next_cursor=cursor_after(shown[-1]))
+        if not shape.looks:
+            return Page(items=items, next_cursor=None)
+        last = edge(shape, self._target.dialect)
+        with _readable():
+            return Page(items=items, next_cursor=cursor_at(await self._target.read(last.sql, last.parameters(values))))
 
     async def get(self, generation_id: UUID) -> GenerationSummary | None:
         """One summary; None when the read model has not got it (yet), or it is deleted. Raises as `list`."""
@@ -94,6 +106,29 @@ class Projection:
         statement = one(self._target.dialect)
         found = await self._read(statement.sql, statement.parameters({"id": str(generation_id)}))
         return found[0] if found else None
+
+    async def spend(self, since: datetime) -> Sequence[DayOfModel]:
+        """What was made since then, by day and model. Reads every row of that time. Raises as `list`."""
+        from runware_provider.projection.totals import spend_of, totals
+
+        return spend_of(await self._sum(totals(self._target.dialect).spend, {"since": stored_time(since)}))
+
+    async def failures(self, since: datetime) -> Mapping[str, int]:
+        """Generations made since then that have an error, by its code. Reads as `spend` does. Raises as `list`."""
+        from runware_provider.projection.totals import failures_of, totals
+
+        return failures_of(await self._sum(totals(self._target.dialect).failures, {"since": stored_time(since)}))
+
+    async def storage(self) -> Storage:
+        """All images that there are. Reads every row of them. Raises as `list`."""
+        from runware_provider.projection.totals import totals
+
+        rows = await self._sum(totals(self._target.dialect).storage, {})
+        return Storage.model_validate_json(rows[0])
+
+    async def _sum(self, statement: "Statement", values: Mapping[str, str]) -> Sequence[str]:
+        with _readable():
+            return await self._target.read(statement.sql, statement.parameters(values), aside=True)
 
     async def aclose(self) -> None:
         """Close the database, after what is being written."""

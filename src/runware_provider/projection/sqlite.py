@@ -1,4 +1,4 @@
-"""The read model in a SQLite file: one connection writes and checkpoints, another only reads, each on its own thread.
+"""The read model in a SQLite file: one connection writes and checkpoints, two only read, each on its own thread.
 
 SQLite up to 3.51.2 can damage a WAL when two connections write and checkpoint at once, so no other of ours ever does.
 """
@@ -50,6 +50,7 @@ class SQLiteTarget:
     def __init__(self, path: Path) -> None:
         self._writer = _Thread(path, "projection-writer", _WRITER)
         self._reader = _Thread(path, "projection-reader", _READER)
+        self._summer = _Thread(path, "projection-summer", _READER)
 
     @classmethod
     async def open(cls, url: str, *, create: bool) -> "SQLiteTarget":
@@ -105,7 +106,7 @@ class SQLiteTarget:
 
         await self._writer.run(work)
 
-    async def read(self, sql: str, parameters: Sequence[str | int]) -> list[str]:
+    async def read(self, sql: str, parameters: Sequence[str | int], *, aside: bool = False) -> list[str]:
         """See `Target`."""
         # In one row: each row is a step that lets go of the GIL, and a busy loop is slow to give it back.
         one_row = f"SELECT group_concat(item, char(10)) FROM ({sql})"  # noqa: S608 (our own statement)
@@ -114,11 +115,12 @@ class SQLiteTarget:
             row: tuple[str | None] = connection.execute(one_row, parameters).fetchone()
             return row[0]
 
-        joined = await self._reader.run(work)
+        joined = await (self._summer if aside else self._reader).run(work)
         return joined.split("\n") if joined else []
 
     async def aclose(self) -> None:
         """See `Target`."""
+        await self._summer.aclose()
         await self._reader.aclose()
         await self._writer.aclose()  # last, so that it is the writer whose closing checkpoints
 

@@ -54,8 +54,11 @@ class Target(Protocol):
     async def write(self, statements: Sequence[tuple[str, str]]) -> None:
         """Run statements of one parameter each, in order; durable when it returns. A repeat is harmless."""
 
-    async def read(self, sql: str, parameters: Sequence[str | int]) -> list[str]:
-        """All rows of a query for one column `item` of JSON text without line breaks. Never waits for a write."""
+    async def read(self, sql: str, parameters: Sequence[str | int], *, aside: bool = False) -> list[str]:
+        """All rows of a query for one column `item` of JSON text without line breaks. Never waits for a write.
+
+        `aside`: it may take seconds, and other reads must not wait for it.
+        """
 
     async def aclose(self) -> None:
         """Let go of the database, after what is being written."""
