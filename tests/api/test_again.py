@@ -50,10 +50,10 @@ async def test_one_image_of_many_can_be_had_again(service: Service) -> None:
 async def test_a_rerun_under_one_key_is_paid_for_once(service: Service) -> None:
     """Pressed twice, sent twice: one generation. Another wish under the same key is a conflict."""
     first = await service.made()
-    asked = {"path": f"/v1/generations/{first.id}/rerun", "headers": {"Idempotency-Key": "again-1"}}
+    path, key = f"/v1/generations/{first.id}/rerun", {"Idempotency-Key": "again-1"}
 
-    answers = [await service.post(**asked) for _ in range(2)]
-    other = await service.post(**asked, json={"remix": True})
+    answers = [await service.post(path, headers=key) for _ in range(2)]
+    other = await service.post(path, headers=key, json={"remix": True})
 
     assert [answer.status for answer in answers] == [202, 202]
     assert len({answer.json["id"] for answer in answers}) == 1
