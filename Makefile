@@ -1,4 +1,4 @@
-.PHONY: setup setup-dev demo serve test test-slow faults check fix docs clean
+.PHONY: setup setup-dev demo serve screenshots test test-slow faults check fix docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -44,6 +44,9 @@ check: setup-dev
 fix: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+screenshots: setup-dev
+	@$(BIN)/python tools/screenshots.py
 
 docs: setup-dev
 	$(BIN)/python tools/docs.py

@@ -18,6 +18,7 @@ from runware_provider.processing import Processing
 from runware_provider.projection import D1Access, Projection, ProjectionWriter
 from runware_provider.runware import RunwareClient
 from runware_provider.schedule import Policy
+from runware_provider.sessions import ClientTokens, Sessions
 from runware_provider.settings import Settings, check_settings, load_settings
 from runware_provider.tally import Tally
 from runware_provider.tokens import WebhookTokens
@@ -45,6 +46,8 @@ class Context:
     runware_client: RunwareClient | None
     tally: Tally
     metrics: Metrics
+    client_tokens: ClientTokens
+    sessions: Sessions
 
     @property
     def runware(self) -> RunwareClient:
@@ -127,8 +130,22 @@ class Context:
             stack.push_async_callback(stop)
             tokens = WebhookTokens(await _webhook_secrets(settings, runtime))
             tally, metrics = Tally(clock), Metrics()
+            clients = ClientTokens([token.get_secret_value() for token in settings.client_tokens])
+            sessions = Sessions(await runtime.secret("session", _new_secret), clients, clock)
             context = cls(
-                settings, clock, runtime, artifacts, projection, writer, tokens, owner, client, tally, metrics
+                settings,
+                clock,
+                runtime,
+                artifacts,
+                projection,
+                writer,
+                tokens,
+                owner,
+                client,
+                tally,
+                metrics,
+                clients,
+                sessions,
             )
             use_global()
             if work:
@@ -159,5 +176,9 @@ def _own(settings: Settings, wait: float) -> Owner:
 
 async def _webhook_secrets(settings: Settings, runtime: GenerationRuntime) -> list[str]:
     # The one we made stays accepted when the operator sets his own: addresses made with it are still out.
-    kept = await runtime.secret("webhook", lambda: secrets.token_urlsafe(32))
+    kept = await runtime.secret("webhook", _new_secret)
     return [*(secret.get_secret_value() for secret in settings.webhook_secret), kept]
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(32)

@@ -237,6 +237,10 @@ class IdempotencyConflict(RunwareProviderError):
     """The idempotency key was used before with another input."""
 
 
+class SeedsUnknown(RunwareProviderError):
+    """The seeds that would give the same images are not known, or could not be asked for by one task."""
+
+
 class TooManyInFlight(RunwareProviderError):
     """`MAX_IN_FLIGHT` generations are running. Try again after `retry_after` seconds."""
 

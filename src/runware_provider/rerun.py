@@ -7,7 +7,7 @@ from pydantic import Field
 
 from runware_provider.context import Context
 from runware_provider.create import create_generation, get_generation
-from runware_provider.errors import InvalidArgs, OutputNotFound
+from runware_provider.errors import OutputNotFound, SeedsUnknown
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, JsonObject, SuccessOutput
 
 RERUN_OF = "rerun_of"
@@ -28,7 +28,7 @@ async def rerun_generation(ctx: Context, args: RerunArgs) -> GenerationState:
     """Create a generation with the input of another. Costs money.
 
     Without `remix` the seeds are those that the images of the first one had, whether they were asked for or not. The
-    labels are the same, and `rerun_of` names the first. Raises GenerationNotFound, OutputNotFound, InvalidArgs when
+    labels are the same, and `rerun_of` names the first. Raises GenerationNotFound, OutputNotFound, SeedsUnknown when
     there is no seed that would give the same, and what `create_generation` raises.
     """
     state = await get_generation(ctx, GenerationArgs(generation_id=args.generation_id))
@@ -60,7 +60,8 @@ def _first_seed(images: Sequence[SuccessOutput]) -> int:
     """From which the seeds of `images` follow: Runware counts up from the first, whether it was given or drawn."""
     seeds = sorted(image.seed for image in images if image.seed is not None)
     if not seeds or len(seeds) < len(images) or seeds != list(range(seeds[0], seeds[0] + len(seeds))):
-        raise InvalidArgs(
-            [("remix", "the seeds of its images are not known, or no run; ask for new ones with `remix`, or for one")]
+        raise SeedsUnknown(
+            "the seeds of its images are not known (yet), or no run that counts up: ask for new ones with `remix`, or "
+            "for a single image with `output_id`"
         )
     return seeds[0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -158,3 +159,14 @@ async def test_no_log_shows_where_a_client_was_sent(
     assert signature not in told
     assert "X-Amz" not in told
     assert SECRET not in told
+
+
+async def test_whoever_cannot_follow_asks_for_the_bytes_here(tmp_path: Path, bucket: Bucket) -> None:
+    """A page whose policy allows nothing from elsewhere, as those of the gallery: their images come from here."""
+    async with a_service(tmp_path, **settings(bucket)) as service:
+        picture = await a_picture(service)
+        page = (await service.get(f"/g/{picture.path.split('/')[3]}")).body.decode()
+        (source,) = re.findall(r'<img src="(/v1/[^"]*/content[^"]*)"', page)
+        answer = await service.get(source, allow_redirects=False)
+
+        assert (answer.status, sha256(answer.body).hexdigest()) == (200, picture.digest)

@@ -15,6 +15,8 @@ from runware_provider.api.document import GUARDED, describe
 from runware_provider.api.events import EventStreams
 from runware_provider.api.guard import Guard
 from runware_provider.context import Context
+from runware_provider.stats import Statistics
+from runware_provider.web import gallery
 from runware_provider.webhook import webhook
 
 __all__ = ["GUARDED", "create_app", "guarded", "health_app"]
@@ -42,10 +44,11 @@ def create_app(ctx: Context) -> FastAPI:
         Route("/v1/generations/{generation_id}/outputs/{output_id}/content", content, methods=["GET"], name="content"),
     ]
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
-    streams = EventStreams(ctx)
+    streams, statistics = EventStreams(ctx), Statistics(ctx)
     app.include_router(generations.router(ctx, streams))
-    app.include_router(operations.router(ctx, streams))
+    app.include_router(operations.router(ctx, streams, statistics))
     app.include_router(operations.health(ctx))
+    app.router.routes.extend(gallery(ctx, statistics))
     problems.install(app)
     return app
 
@@ -69,6 +72,5 @@ def _bare(**options: Any) -> FastAPI:
 
 def guarded(ctx: Context, app: ASGIApp, *, trusted: bool = False) -> ASGIApp:
     """`app` behind the client tokens and limits of the settings; `trusted`: for the owner's own socket."""
-    settings = ctx.settings
-    tokens = [token.get_secret_value() for token in settings.client_tokens]
-    return Guard(app, tokens, int(settings.max_request_bytes), count=ctx.metrics.refused, trusted=trusted)
+    limit = int(ctx.settings.max_request_bytes)
+    return Guard(app, ctx.client_tokens, ctx.sessions, limit, count=ctx.metrics.refused, trusted=trusted)

@@ -71,7 +71,7 @@ async def output_content(ctx: Context, request: Request) -> Response:
 async def _elsewhere(ctx: Context, request: Request, output: SuccessOutput) -> str | None:
     """Where the store itself serves the bytes, when clients are to be sent there. Never to be logged."""
     # A peer without an address is a command on the owner's socket, which leads nowhere else.
-    if not ctx.settings.content_redirects or request.client is None:
+    if not ctx.settings.content_redirects or request.client is None or request.query_params.get("redirect") == "false":
         return None
     return await ctx.artifacts.sign(output.key, "HEAD" if request.method == "HEAD" else "GET")
 

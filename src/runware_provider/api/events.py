@@ -48,8 +48,9 @@ class EventStreams:
     def of_all(self, last_event_id: str | None) -> Response:
         """A stream of `changed` events: which generation, and its version. Many changes of one may come as one.
 
-        It begins with `ready`. When news was lost, and at a reconnect, which is known by its `Last-Event-ID`, comes
-        `reload`: read the list again. Ends with `problem` when the service stops.
+        It begins with `ready`: from then on nothing is missed, so what one looks at is read after it. When news was
+        lost, and at a reconnect, which is known by its `Last-Event-ID`, comes `reload`: read the list again. Ends with
+        `problem` when the service stops.
         """
         return self._stream(_changes(self._ctx, reconnect=last_event_id is not None), "all")
 

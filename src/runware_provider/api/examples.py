@@ -251,5 +251,6 @@ PARAMETERS: dict[str, Any] = {
     "error": "fetch_failed",
     "last-event-id": "1",
     "days": 14,
+    "redirect": "false",
 }
 """By the name of the parameter."""

@@ -1,19 +1,21 @@
-"""Who may ask, and how much: bearer tokens and body limits, as pure ASGI in front of the client API."""
+"""Who may ask, and how much: tokens, sessions and limits, as pure ASGI in front of the client API and the gallery."""
 
 import asyncio
-import hmac
 import re
-from collections.abc import Callable, Sequence
-from hashlib import sha256
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runware_provider.api.problems import problem
+from runware_provider.sessions import COOKIE, ClientTokens, Sessions
 from runware_provider.settings import is_loopback
 from runware_provider.tokens import WEBHOOK_PATH
 from runware_provider.tracing import incoming
+from runware_provider.web.paths import SIGN_IN, STATIC, is_page, sign_in_first
 
 OPEN_PATHS = frozenset({WEBHOOK_PATH, "/healthz", "/readyz"})
 """Asked by Runware, which has its own token, and by those who only want to know whether this lives."""
@@ -25,23 +27,35 @@ MAX_HEADERS = 32_768
 BODY_WAIT = 60.0
 """Seconds that a client may let us wait for the next piece of its body."""
 
+_HARMLESS = {"GET", "HEAD", "OPTIONS"}
+
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:]*)(?::\d+)?", re.IGNORECASE)
 
 
 class Guard:
-    """Lets through who carries one of `tokens`. Without any, only requests that name this machine in `Host`.
+    """Lets through who carries one of `tokens`, or the cookie of a session that began with one. Without any tokens,
+    only requests that name this machine in `Host`.
 
-    A web page could otherwise reach a service on loopback through a name of its own that resolves to 127.0.0.1.
-    Tokens are kept as digests and compared in constant time. `trusted` stands for a socket that only the owner of the
-    data directory can open. `count` is told the status of each refusal.
+    A web page could otherwise reach a service on loopback through a name of its own that resolves to 127.0.0.1. Nor may
+    another site's page change anything here, with what its visitor's browser adds by itself: a cookie, or being on this
+    machine. `trusted` stands for a socket that only the owner of the data directory can open. `count` is told the
+    status of each refusal.
     """
 
     def __init__(
-        self, app: ASGIApp, tokens: Sequence[str], max_body: int, *, count: Callable[[int], None], trusted: bool = False
+        self,
+        app: ASGIApp,
+        tokens: ClientTokens,
+        sessions: Sessions,
+        max_body: int,
+        *,
+        count: Callable[[int], None],
+        trusted: bool = False,
     ) -> None:
         self._app = app
+        self._tokens = tokens
+        self._sessions = sessions
         self._count = count
-        self._digests = [sha256(token.encode()).digest() for token in tokens]
         self._max_body = max_body
         self._trusted = trusted
 
@@ -55,19 +69,11 @@ class Guard:
             refusal = problem(431, f"a query of at most {MAX_QUERY} and headers of at most {MAX_HEADERS} bytes, please")
             await self._refuse(refusal, scope, receive, send)
             return
-        if not self._trusted and not self._may_ask(headers):
-            if self._digests:
-                refusal = problem(
-                    401,
-                    "send `Authorization: Bearer TOKEN` with one of the service's client tokens",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-            else:
-                refusal = problem(
-                    403, "this service has no RUNWARE_PROVIDER_CLIENT_TOKENS, so it answers on loopback names only"
-                )
-            await self._refuse(refusal, scope, receive, send)
-            return
+        if not self._trusted:
+            refused = self._may_not(scope, headers)
+            if refused is not None:
+                await self._refuse(refused, scope, receive, send)
+                return
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:19]) > self._max_body:
             await self._refuse(self._too_large(), scope, receive, send)
@@ -76,19 +82,40 @@ class Guard:
             await self._limited(scope, receive, send)
 
     async def _refuse(self, refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
-        self._count(refusal.status_code)
+        if refusal.status_code >= 400:  # to be led to the form is no refusal
+            self._count(refusal.status_code)
         await refusal(scope, receive, send)
 
-    def _may_ask(self, headers: Headers) -> bool:
-        if not self._digests:
+    def _may_not(self, scope: Scope, headers: Headers) -> Response | None:
+        """What to answer to who may not ask this; None for who may."""
+        if self._tokens:
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            if scheme.lower() == "bearer" and self._tokens.accepts(token) is not None:
+                return None
+            if not (self._signed_in(headers) or scope["path"] == SIGN_IN or scope["path"].startswith(STATIC)):
+                if scope["method"] in _HARMLESS and is_page(scope["path"]):
+                    return sign_in_first(scope)
+                return problem(
+                    401,
+                    "send `Authorization: Bearer TOKEN` with one of the service's client tokens",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        else:
             match = _HOST.fullmatch(headers.get("host", ""))
-            return match is not None and is_loopback(match[1].strip("[]"))
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = sha256(token.strip().encode("utf-8", "replace")).digest()
-        known = False
-        for digest in self._digests:
-            known |= hmac.compare_digest(digest, given)
-        return known and scheme.lower() == "bearer"
+            if match is None or not is_loopback(match[1].strip("[]")):
+                return problem(
+                    403, "this service has no RUNWARE_PROVIDER_CLIENT_TOKENS, so it answers on loopback names only"
+                )
+        if scope["method"] not in _HARMLESS and _from_elsewhere(headers):
+            return problem(403, "a page of another site may not change anything here")
+        return None
+
+    def _signed_in(self, headers: Headers) -> bool:
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and self._sessions.holds(cookie.value)
 
     def _too_large(self) -> Response:
         limit = f"the body is over {self._max_body} bytes (RUNWARE_PROVIDER_MAX_REQUEST_BYTES)"
@@ -128,6 +155,15 @@ class Guard:
                 raise
         if refusal is not None and not started:
             await self._refuse(refusal, scope, receive, send)
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Whether a browser says that a page of another origin asks. What is no browser says nothing."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    origin = headers.get("origin")  # browsers leave the other out where they trust the connection least
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
 def _size(scope: Scope) -> int:

@@ -57,10 +57,9 @@ class Retried(BaseModel):
     retried: int
 
 
-def router(ctx: Context, streams: EventStreams) -> APIRouter:
+def router(ctx: Context, streams: EventStreams, statistics: Statistics) -> APIRouter:
     """The routes that are about no single generation."""
     routes = APIRouter()
-    statistics = Statistics(ctx)
 
     @routes.get(
         "/v1/events",

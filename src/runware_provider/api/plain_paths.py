@@ -67,6 +67,7 @@ PLAIN_PATHS: dict[str, Any] = {
             "parameters": [
                 _parameter("generation_id", "path", _UUID),
                 _parameter("output_id", "path", _UUID),
+                _parameter("redirect", "query", {"enum": ["true", "false"], "default": "true"}, required=False),
                 _parameter("Range", "header", {"type": "string"}, required=False),
                 _parameter("If-Range", "header", {"type": "string"}, required=False),
                 _parameter("If-None-Match", "header", {"type": "string"}, required=False),

@@ -23,6 +23,7 @@ from runware_provider.errors import (
     RunwareProviderError,
     RunwareRefused,
     RunwareUnavailable,
+    SeedsUnknown,
     StateDamaged,
     StateUnavailable,
     TooManyInFlight,
@@ -196,7 +197,7 @@ async def _provider_error(_: Request, error: Exception) -> Response:
             return problem(422, str(error), issues=error.issues)
         case GenerationNotFound() | OutputNotFound():
             return problem(404, str(error))
-        case IdempotencyConflict():
+        case IdempotencyConflict() | SeedsUnknown():
             return problem(409, str(error))
         case OverBudget():
             return problem(402, str(error), title="Over budget")

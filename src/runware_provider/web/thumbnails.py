@@ -1,0 +1,192 @@
+"""Small pictures of large ones: made once, in a thread, and kept on the disk as long as there is room."""
+
+import asyncio
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from uuid import UUID
+
+from PIL import Image, ImageOps
+
+from runware_provider.artifacts import Artifacts
+from runware_provider.durable import GenerationRuntime
+from runware_provider.errors import GenerationNotFound, RunwareProviderError, ServiceStopping
+from runware_provider.types import SuccessOutput
+
+T = TypeVar("T")
+
+SIZES = (240, 480, 960, 1600)
+"""Widths in pixels. Others are not made: whoever asks for all numbers would fill the disk."""
+
+TALLEST = 4
+"""Times its width that a thumbnail is high at most."""
+
+MAX_PIXELS = 80_000_000
+"""Of an image that is decoded: more would be half a gigabyte for two threads."""
+
+MAX_CACHE_BYTES = 512 * 1024 * 1024
+THREADS = 2
+MAX_WAITING = 256
+"""Thumbnails that are asked for and not made yet."""
+
+QUALITY = 82
+
+
+class NoThumbnail(Exception):
+    """There is none of this image, and why."""
+
+
+class Busy(Exception):
+    """Too many wait already."""
+
+
+class Thumbnails:
+    """The thumbnails below `folder`, which is this process's alone: WebP, of an image's own proportions, never larger.
+
+    Those of a generation that is deleted are removed at once.
+    """
+
+    def __init__(self, artifacts: Artifacts, runtime: GenerationRuntime, folder: Path) -> None:
+        self._artifacts = artifacts
+        self._runtime = runtime
+        self._folder = folder
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="thumbnails")
+        self._making: dict[Path, asyncio.Task[bytes]] = {}
+        self._opened: asyncio.Task[None] | None = None
+        self._sizes: OrderedDict[Path, int] = OrderedDict()
+        self._total = 0
+
+    async def get(self, generation_id: UUID, image: SuccessOutput, size: int) -> bytes:
+        """One thumbnail. Raises NoThumbnail, Busy, StoreUnavailable, OutputNotFound."""
+        if size not in SIZES:
+            raise NoThumbnail(f"thumbnails are {', '.join(map(str, SIZES))} pixels wide")
+        await self._open()
+        name = f"{generation_id}-{image.id}-{image.sha256[:12]}-{size}.webp"
+        path = self._folder / image.id.hex[:2] / name
+        if path in self._sizes:
+            self._sizes.move_to_end(path)
+            with suppress(FileNotFoundError):  # somebody has tidied up
+                return await self._run(path.read_bytes)
+            self._total -= self._sizes.pop(path, 0)
+        making = self._making.get(path)
+        if making is None:
+            if len(self._making) >= MAX_WAITING:
+                raise Busy
+            making = self._making[path] = asyncio.create_task(self._make(image, size, path), name="thumbnail")
+            making.add_done_callback(partial(self._made, path))
+        return await asyncio.shield(making)  # whoever scrolls on leaves it to the next
+
+    async def _open(self) -> None:
+        if self._opened is None:
+            self._opened = asyncio.create_task(self._read_folder())
+            self._follower = asyncio.create_task(self._follow(), name="thumbnails-deletes")
+        await asyncio.shield(self._opened)
+
+    async def _read_folder(self) -> None:
+        self._sizes = await self._run(partial(_found, self._folder))
+        self._total = sum(self._sizes.values())
+
+    def _made(self, path: Path, making: "asyncio.Task[bytes]") -> None:
+        del self._making[path]
+        if not making.cancelled():
+            making.exception()  # seen, should nobody wait any more
+
+    async def _make(self, image: SuccessOutput, size: int, path: Path) -> bytes:
+        if image.width * image.height > MAX_PIXELS:
+            raise NoThumbnail(f"the image has more than {MAX_PIXELS} pixels")
+        local = self._artifacts.local_path(image.key)
+        if local is not None:
+            content = await self._run(partial(_shrunk_file, local, size))
+        else:
+            with tempfile.TemporaryFile() as copy:
+                async for piece in await self._artifacts.read(image.key):
+                    await self._run(partial(copy.write, piece))
+                content = await self._run(partial(_shrunk, copy, size))
+        await self._run(partial(_keep, path, content))
+        self._sizes[path] = len(content)
+        self._total += len(content)
+        while self._total > MAX_CACHE_BYTES:
+            await self._remove(next(iter(self._sizes)))
+        return content
+
+    async def _follow(self) -> None:
+        """Remove what belongs to generations that are deleted, now or while nobody looked."""
+        await self._open()
+        with suppress(ServiceStopping), self._runtime.news() as news:
+            changed = None
+            while True:
+                mine: dict[UUID, list[Path]] = {}
+                for path in self._sizes:
+                    generation_id = UUID(path.name[:36])
+                    if changed is None or generation_id in changed:
+                        mine.setdefault(generation_id, []).append(path)
+                for generation_id, paths in mine.items():
+                    if await self._is_gone(generation_id):
+                        for path in paths:
+                            await self._remove(path)
+                changed = await news.take()
+
+    async def _is_gone(self, generation_id: UUID) -> bool:
+        try:
+            return (await self._runtime.get_state(generation_id)).deleted_at is not None
+        except GenerationNotFound:  # state has forgotten it, the team has not
+            return False
+        except RunwareProviderError:
+            return False
+
+    async def _remove(self, path: Path) -> None:
+        self._total -= self._sizes.pop(path, 0)
+        await self._run(partial(path.unlink, missing_ok=True))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _found(folder: Path) -> "OrderedDict[Path, int]":
+    """What lies there from earlier, the oldest first; what was not finished is removed."""
+    seen: list[tuple[float, Path, int]] = []
+    for path in folder.glob("??/*"):
+        if path.suffix != ".webp":
+            path.unlink(missing_ok=True)
+            continue
+        stat = path.stat()
+        seen.append((stat.st_mtime, path, stat.st_size))
+    return OrderedDict((path, size) for _, path, size in sorted(seen))
+
+
+def _shrunk_file(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return _shrunk(file, size)
+
+
+def _shrunk(file: BinaryIO, size: int) -> bytes:
+    """The thumbnail as WebP. Raises NoThumbnail."""
+    try:
+        file.seek(0)
+        with Image.open(file, formats=("JPEG", "PNG", "WEBP", "AVIF", "GIF")) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise NoThumbnail(f"the image has more than {MAX_PIXELS} pixels")
+            image.draft("RGB", (size, size * TALLEST))
+            small = ImageOps.exif_transpose(image)
+            small.thumbnail((size, size * TALLEST), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            opaque = small.mode in {"RGB", "L"} or ("transparency" not in small.info and "A" not in small.getbands())
+            content = BytesIO()
+            small.convert("RGB" if opaque else "RGBA").save(content, "WEBP", quality=QUALITY, method=2)
+            return content.getvalue()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise NoThumbnail(f"the image cannot be decoded: {error}") from error
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Whole or not at all. Not synced: what is lost is made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.urandom(4).hex()}")
+    part.write_bytes(content)
+    part.replace(path)

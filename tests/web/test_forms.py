@@ -1,0 +1,143 @@
+"""The form for a new generation: what it asks for, and whose field an error is."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+from tests.service import Service, a_service, an_input
+from tests.web.browser import a_browser, a_visitor
+
+FORM = {"prompt": "a boat", "model": "runware:101@1", "width": "128", "height": "128", "number": "1"}
+
+
+async def sent(service: Service, **fields: str) -> tuple[int, str]:
+    """Status and page, or address, that answer the form."""
+    answer = await service.post("/new", data=FORM | fields, allow_redirects=False)
+    return answer.status, answer.headers.get("location") or answer.body.decode()
+
+
+async def test_every_field_goes_to_runware_under_its_own_name(service: Service) -> None:
+    """Only what was filled in; what is JSON goes there untouched; labels are ours."""
+    status, where = await sent(
+        service,
+        negative="fog",
+        number="2",
+        seed="7",
+        steps="20",
+        format="PNG",
+        advanced='{"CFGScale": 3.5}',
+        labels="project=postcards\norder = 7",
+    )
+
+    assert status == 303
+    state = await service.ctx.runtime.get_state(UUID(where[-36:]))
+    assert state.input == {
+        "positivePrompt": "a boat",
+        "negativePrompt": "fog",
+        "model": "runware:101@1",
+        "width": 128,
+        "height": 128,
+        "numberResults": 2,
+        "seed": 7,
+        "steps": 20,
+        "outputFormat": "PNG",
+        "CFGScale": 3.5,
+    }
+    assert state.metadata == {"project": "postcards", "order": "7"}
+
+
+async def test_what_is_left_blank_is_not_sent(service: Service) -> None:
+    """Some models refuse a size altogether."""
+    _, where = await sent(service, width="", height="", number="")
+
+    state = await service.ctx.runtime.get_state(UUID(where[-36:]))
+    assert state.input == {"positivePrompt": "a boat", "model": "runware:101@1"}
+
+
+async def test_a_form_that_is_sent_twice_is_paid_for_once(service: Service) -> None:
+    """A double click, a reload."""
+    answers = [await sent(service, key="the-key-of-one-form") for _ in range(2)]
+
+    assert answers[0] == answers[1]
+    assert len(await service.ctx.runtime.ids()) == 1
+
+
+async def test_what_is_wrong_stands_at_its_field_and_nothing_is_lost(service: Service) -> None:
+    """Before anything is sent anywhere."""
+    for field, value, words in (
+        ("prompt", "  ", "is what is to be pictured"),
+        ("width", "wide", "must be a whole number"),
+        ("seed", "-1", "must be a whole number"),
+        ("number", "9999", "less than or equal to"),
+        ("model", " ", "model"),
+        ("advanced", "{", "is not JSON"),
+        ("advanced", "[1]", "must be an object"),
+        ("advanced", '{"seed": 3, "width": 2}', "has a field of its own"),
+        ("advanced", '{"taskUUID": "x"}', "is set by runware-provider"),
+        ("labels", "postcards", "must be KEY=VALUE"),
+    ):
+        status, page = await sent(service, negative="keep me", **{field: value})
+
+        assert status == 422, (field, value)
+        assert words in page, (field, value)
+        assert f'id="bad-{field}"' in page, (field, value)
+        assert "keep me" in page
+    assert await service.ctx.runtime.ids() == []
+
+
+async def test_runwares_own_words_stand_at_the_field_that_it_names(service: Service) -> None:
+    """As it said them; the generation that it refused is a click away."""
+    async with a_browser() as browser, a_visitor(browser, service.url) as visitor:
+        page = visitor.page
+        await visitor.open("/new")
+        await page.get_by_label("Prompt").fill("an odd size")
+        await page.get_by_label("Width").fill("1001")
+        await page.get_by_role("button", name="Generate").click()
+        await page.locator("#bad-width").wait_for()
+
+        assert "steps of 64" in await page.locator("#bad-width").inner_text()
+        assert await page.get_by_label("Width").get_attribute("aria-invalid") == "true"
+        assert await page.evaluate("document.activeElement.name") == "width"
+        assert await page.get_by_label("Prompt").input_value() == "an odd size"
+        assert await visitor.violations() == []
+        await page.get_by_label("Width").fill("1024")
+        await page.get_by_role("button", name="Generate").click()
+        await page.wait_for_url("**/#g-*")
+
+
+async def test_who_cannot_be_served_now_is_told_why(tmp_path: Path) -> None:
+    """No budget left, no key: the form stays as it was filled in."""
+    async with a_service(tmp_path / "poor", daily_budget=Decimal("0.001")) as service:
+        status, page = await sent(service)
+        assert status == 402
+        assert "budget" in page
+    async with a_service(tmp_path / "keyless", runware_api_key=None) as service:
+        status, page = await sent(service)
+        assert status == 503
+        assert "RUNWARE_API_KEY" in page
+
+
+async def test_to_vary_is_to_begin_from_what_was_asked(service: Service) -> None:
+    """Every field as it was, also those that the form has no place for; sent as it is, it is the same request."""
+    asked = an_input(numberResults=2, seed=7, CFGScale=3.5, outputFormat="PNG", lora=[{"model": "a:1@2", "weight": 1}])
+    first = await service.made(**asked, metadata={"project": "postcards"})
+    async with a_browser() as browser, a_visitor(browser, service.url) as visitor:
+        await visitor.open(f"/g/{first.id}")
+        await visitor.page.get_by_role("link", name="Vary").click()
+        await visitor.page.get_by_role("button", name="Generate").click()
+        await visitor.page.wait_for_url("**/#g-*")
+
+    newest = (await service.ctx.runtime.ids())[-1]
+    again = await service.ctx.runtime.get_state(newest)
+    assert again.id != first.id
+    assert (again.input, again.metadata) == (first.input, first.metadata)
+
+
+async def test_what_is_no_form_is_refused(service: Service) -> None:
+    """In a page's words; nothing is made."""
+    answer = await service.post("/new", data=json.dumps(FORM), headers={"Content-Type": "application/json"})
+    many = await service.post("/new", data={f"f{number}": "x" for number in range(70)})
+
+    assert (answer.status, many.status) == (422, 422)
+    assert await service.ctx.runtime.ids() == []
