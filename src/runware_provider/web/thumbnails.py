@@ -38,6 +38,9 @@ MAX_WAITING = 256
 
 QUALITY = 82
 
+_ORIENTATION = 0x0112
+"""EXIF's tag: browsers turn an image by it."""
+
 
 class NoThumbnail(Exception):
     """There is none of this image, and why."""
@@ -173,12 +176,13 @@ def _shrunk(file: BinaryIO, size: int) -> bytes:
         with Image.open(file, formats=("JPEG", "PNG", "WEBP", "AVIF", "GIF")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise NoThumbnail(f"the image has more than {MAX_PIXELS} pixels")
-            image.draft("RGB", (size, size * TALLEST))
-            small = ImageOps.exif_transpose(image)
-            small.thumbnail((size, size * TALLEST), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            fit = (size, min(size * TALLEST, -(-image.height * size // image.width)))
+            image.draft("RGB", fit)  # a JPEG is then decoded at a fraction of its size
+            small = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
+            small.thumbnail(fit, Image.Resampling.BICUBIC, reducing_gap=2.0)
             opaque = small.mode in {"RGB", "L"} or ("transparency" not in small.info and "A" not in small.getbands())
             content = BytesIO()
-            small.convert("RGB" if opaque else "RGBA").save(content, "WEBP", quality=QUALITY, method=2)
+            small.convert("RGB" if opaque else "RGBA").save(content, "WEBP", quality=QUALITY, method=1)
             return content.getvalue()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise NoThumbnail(f"the image cannot be decoded: {error}") from error
