@@ -71,17 +71,23 @@ async def a_service(folder: Path) -> AsyncIterator[tuple[Context, Simulator, str
 
 async def made(ctx: Context, simulator: Simulator) -> dict[str, GenerationState]:
     """Something of everything: complete, partly failed, refused, and under way."""
-    for number, (prompt, width, height, count) in enumerate(WISHES * 2):
-        model = MODELS[number % len(MODELS)]
-        await ask(ctx, prompt, model=model, width=width, height=height, numberResults=count, seed=number + 1)
-    shown = await ask(ctx, WISHES[0][0], width=1024, height=768, numberResults=4, seed=7)
     simulator.faults.replace(FaultPlan.of({"on": "result", "do": "error", "image_uuid": True, "nth": [2]}))
     partly = await ask(ctx, "a harbour in fog, cranes like giraffes", width=1216, height=832, numberResults=3)
     simulator.faults.replace(FaultPlan.of())
     refused = await ask(ctx, "a picture of an odd size", width=1001, height=777)
+    for number, (prompt, width, height, count) in enumerate(WISHES * 2):
+        model = MODELS[number % len(MODELS)]
+        await ask(ctx, prompt, model=model, width=width, height=height, numberResults=count, seed=number + 1)
+    shown = await ask(ctx, WISHES[0][0], width=1024, height=768, numberResults=4, seed=7)
     simulator.faults.replace(FaultPlan.of({"on": "task", "do": "slow", "seconds": 600, "nth": [1]}))
     args = CreateArgs(
-        input={"positivePrompt": "a kite festival on a windy beach", "model": MODELS[0], "numberResults": 4},
+        input={
+            "positivePrompt": "a kite festival on a windy beach",
+            "model": MODELS[0],
+            "width": 1216,
+            "height": 832,
+            "numberResults": 2,
+        },
         metadata={"project": "postcards"},
     )
     running = await create_generation(ctx, args)
