@@ -140,6 +140,8 @@ def commands() -> str:
             default = "–" if parameter.default in _NOTHING or callable(parameter.default) else f"`{parameter.default}`"
             lines.append(f"| {shown} | {default} | {getattr(parameter, 'help', None) or ''} |")
         lines.append("")
+        if each.epilog:
+            lines += ["```console", *(f"$ {line.strip()}" for line in each.epilog.split("\n\n")[1:]), "```", ""]
     return "\n".join(lines)
 
 

@@ -22,14 +22,6 @@ STANDSTILL = 60.0
 _POLL = 0.2
 
 
-def pairs(option: str, values: list[str]) -> list[tuple[str, str]]:
-    """KEY=VALUE options. Raises InvalidArgs."""
-    for value in values:
-        if "=" not in value[1:]:
-            raise InvalidArgs([(option, f"must be KEY=VALUE, not {value!r}")])
-    return [(key, rest) for key, _, rest in (value.partition("=") for value in values)]
-
-
 def path_of(id: str, rest: str = "") -> str:
     """The API's path of a generation. Raises InvalidArgs for what is no id."""
     try:
@@ -44,42 +36,6 @@ async def show(settings: Settings, id: str, *, as_json: bool) -> None:
     async with connected(settings, work=False) as api:
         state = await api.get(path)
     print_json(state) if as_json else render.generation(state)
-
-
-async def index(settings: Settings, filters: dict[str, Any], *, as_json: bool) -> None:
-    """A page of the read model."""
-    async with connected(settings, work=False) as api:
-        page = await api.get("/v1/generations", **filters)
-    if as_json:
-        print_json(page)
-        return
-    if not page["items"]:
-        say(out, "nothing found" if any(filters[name] for name in filters if name != "limit") else "no generations yet")
-        return
-    columns = [
-        Column("id"),
-        Column("created"),
-        Column("status"),
-        Column("images"),
-        Column("cost", right=True),
-        Column("model"),
-        Column("prompt", least=20),
-    ]
-    rows = [
-        (
-            item["id"],
-            render.when(item["created_at"]),
-            render.status(item["status"], item["error_code"]),
-            f"{item['counts']['stored']}/{item['counts']['expected']}",
-            render.money(item["cost_micros"]),
-            item["model"],
-            item["prompt"],
-        )
-        for item in page["items"]
-    ]
-    records(out, columns, rows)
-    if page["next_cursor"]:
-        say(out, (f"more: --cursor {page['next_cursor']}", "dim"))
 
 
 async def models(settings: Settings, filters: dict[str, Any], *, as_json: bool) -> None:

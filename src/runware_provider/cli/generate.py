@@ -1,65 +1,35 @@
 """`generate`: submit, follow with one line an image, write the files."""
 
 import asyncio
-import json
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
 
 from runware_provider.cli import FAILED, render
-from runware_provider.cli.commands import pairs
 from runware_provider.cli.connection import Api, connected
 from runware_provider.cli.console import err, line_of, print_json, say
-from runware_provider.errors import ConfigurationError, InvalidArgs
+from runware_provider.cli.fields import MODEL, Fields
+from runware_provider.cli.names import air_of
+from runware_provider.cli.recipes import SUFFIX, recipe_of, written
+from runware_provider.errors import ConfigurationError
 from runware_provider.settings import Settings
 
-_SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})", re.IGNORECASE)
 
+async def generate(settings: Settings, wish: Fields, folder: Path, *, recipe: bool, as_json: bool) -> int:
+    """Make images and write them into `folder`. 0 when all came, 1 when any failed.
 
-def read_input(
-    prompt: str,
-    model: str,
-    *,
-    number: int,
-    size: str | None,
-    seed: int | None,
-    negative: str | None,
-    steps: int | None,
-    format: str | None,
-    fields: Sequence[str],
-    labels: Sequence[str],
-) -> dict[str, Any]:
-    """The request's body. Raises InvalidArgs that names the option."""
-    given: dict[str, Any] = {"model": model, "positivePrompt": prompt}
-    if size is not None:
-        match = _SIZE.fullmatch(size)
-        if match is None:
-            raise InvalidArgs([("--size", f"must be WIDTHxHEIGHT, for example 1024x768, not {size!r}")])
-        given["width"], given["height"] = int(match[1]), int(match[2])
-    options = {"seed": seed, "negativePrompt": negative, "steps": steps, "outputFormat": format and format.upper()}
-    given |= {name: value for name, value in options.items() if value is not None}
-    if number > 1:
-        given["numberResults"] = number
-    for name, value in pairs("--field", list(fields)):
-        try:
-            given[name] = json.loads(value)
-        except ValueError:
-            given[name] = value  # a word needs no quotes
-    return {"input": given, "metadata": dict(pairs("--label", list(labels)))}
-
-
-async def generate(settings: Settings, request: dict[str, Any], folder: Path, *, as_json: bool) -> int:
-    """Make images and write them into `folder`. 0 when all came, 1 when any failed."""
-    _expect_writable(folder)
+    `recipe`: write what made each image beside it.
+    """
+    expect_writable(folder)
     async with connected(settings, work=True) as api:
-        state = await _submitted(api, request)
+        model = await air_of(api, wish.input.get("model", MODEL))
+        state = await _submitted(api, {"input": {**wish.input, "model": model}, "metadata": wish.labels})
         try:
             state = await _followed(api, state, show=not as_json)
-            files = await _written(api, state, folder)
+            files = await _written(api, state, folder, recipe=recipe)
         except BaseException:
             _say_how_to_follow(api, state)
             raise
@@ -70,7 +40,7 @@ async def generate(settings: Settings, request: dict[str, Any], folder: Path, *,
     return 0 if state["counts"]["stored"] >= state["counts"]["expected"] else FAILED
 
 
-def _expect_writable(folder: Path) -> None:
+def expect_writable(folder: Path) -> None:
     """Before money is spent. Raises ConfigurationError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,21 +68,31 @@ def _say_how_to_follow(api: Api, state: dict[str, Any]) -> None:
     elif api.passing:
         words = f"generation {id} is kept; it goes on when the service runs, or with: runware-provider reconcile {id}"
     else:
-        words = f"generation {id} goes on while the service runs"
+        words = f"generation {id} goes on while the service runs; follow it with: runware-provider watch {id}"
     say(err, words)
     say(err, f"see it with: runware-provider show {id}")
 
 
+class Elapsed(ProgressColumn):
+    """Seconds since a line began, or that it took."""
+
+    def render(self, task: Task) -> Text:
+        """As `12.3 s`."""
+        seconds = task.finished_time if task.finished else task.elapsed
+        return Text(f"{seconds or 0.0:5.1f} s", "dim")
+
+
 async def _followed(api: Api, state: dict[str, Any], *, show: bool) -> dict[str, Any]:
     columns = (
-        SpinnerColumn(),
+        SpinnerColumn(finished_text="·"),
         TextColumn("image {task.fields[number]}", markup=False),
-        BarColumn(20),
+        BarColumn(20 if err.width >= 80 else 8),
+        Elapsed(),
         TextColumn("{task.description}", markup=False),
     )
     # What is no terminal would get an empty line.
     hidden = not (show and err.is_interactive)
-    with Progress(*columns, TimeElapsedColumn(), console=err, disable=hidden, transient=True) as progress:
+    with Progress(*columns, console=err, disable=hidden, transient=True) as progress:
         lines = [
             progress.add_task("sent to Runware", total=3, number=number + 1)
             for number in range(state["counts"]["expected"])
@@ -130,8 +110,10 @@ def _step(state: dict[str, Any], number: int) -> tuple[int, str]:
     if number < len(outputs):
         output = outputs[number]
         if output["type"] == "error":
-            return 3, f"failed: {render.explain(output['error'])[:60]}"
+            return 3, f"failed: {render.explain(output['error'])}"
         return (3, "in the database") if state["projected_at"] and state["completed_at"] else (2, "stored")
+    if state["completed_at"]:
+        return 3, "did not come"
     delivered = sum(entry["event"] == "delivered" for entry in state["timeline"])
     if number < delivered:
         return 1, "fetching"
@@ -139,13 +121,15 @@ def _step(state: dict[str, Any], number: int) -> tuple[int, str]:
     return 0, words.get(state["dispatch"], "being made")
 
 
-async def _written(api: Api, state: dict[str, Any], folder: Path) -> dict[str, Path]:
+async def _written(api: Api, state: dict[str, Any], folder: Path, *, recipe: bool) -> dict[str, Path]:
     files: dict[str, Path] = {}
     stored = [output for output in state["outputs"] if output["type"] == "success"]
     for number, output in enumerate(stored, 1):
         extension = output["key"].rpartition(".")[2]
         file = folder / f"{state['id']}-{number}.{extension}"
         await api.download(f"/v1/generations/{state['id']}/outputs/{output['id']}/content", file)
+        if recipe:
+            file.with_suffix(SUFFIX).write_bytes(written(recipe_of(state, output)))
         files[output["id"]] = file
     return files
 

@@ -1,0 +1,95 @@
+"""The commands that look at what was made, and their options. What they do is in the modules beside this one."""
+
+from typing import Annotated, Any
+
+import typer
+
+from runware_provider.cli import options
+from runware_provider.cli.options import Id, Json, examples
+from runware_provider.cli.running import run_with_settings
+
+app = typer.Typer()
+PANEL = "Look at them"
+
+
+def filters(
+    status: str | None,
+    model: str | None,
+    prompt: str | None,
+    error: str | None,
+    label: list[str] | None,
+    created_after: str | None,
+    created_before: str | None,
+) -> dict[str, Any]:
+    """The filters of the read model, by the API's names. Raises InvalidArgs."""
+    from runware_provider.cli.fields import pairs
+
+    given = {
+        "status": status,
+        "model": model,
+        "prompt": prompt,
+        "error": error,
+        "created_after": created_after,
+        "created_before": created_before,
+        **{f"metadata.{key}": value for key, value in pairs("--label", label or [])},
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@app.command(rich_help_panel=PANEL)
+def show(id: Id, as_json: Json = False) -> int:
+    """Show one generation: its images, costs, seeds and errors."""
+    from runware_provider.cli import commands
+
+    return run_with_settings(lambda settings: commands.show(settings, id, as_json=as_json))
+
+
+@app.command(
+    name="list",
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "list --status failed", "list --prompt lighthouse --label order=4711", "list --csv --all > all.csv"
+    ),
+)
+def list_(
+    status: options.OfStatus = None,
+    model: options.OfModel = None,
+    prompt: options.OfPrompt = None,
+    error: options.OfError = None,
+    label: options.OfLabel = None,
+    created_after: options.After = None,
+    created_before: options.Before = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Rows of a page.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="From the page before.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All pages; with --csv or --json.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV (RFC 4180) with a header.")] = False,
+    as_json: Json = False,
+) -> int:
+    """List generations of the read model, newest first."""
+    from runware_provider.cli.listing import Form, index
+
+    if as_csv and as_json:
+        raise typer.BadParameter("is one format, --json is another: give one of them", param_hint="--csv")
+    if everything and not (as_csv or as_json):
+        raise typer.BadParameter("is for --csv and --json; a table goes on with --cursor", param_hint="--all")
+    wanted = filters(status, model, prompt, error, label, created_after, created_before)
+    form: Form = "csv" if as_csv else "json" if as_json else "table"
+    return run_with_settings(
+        lambda settings: index(settings, wanted, limit=limit, cursor=cursor, everything=everything, form=form)
+    )
+
+
+@app.command(rich_help_panel=PANEL)
+def retry(id: Id, as_json: Json = False) -> int:
+    """Try the failed outputs of a generation again. Costs nothing."""
+    from runware_provider.cli import commands
+
+    return run_with_settings(lambda settings: commands.retry(settings, id, as_json=as_json))
+
+
+@app.command(rich_help_panel=PANEL)
+def delete(id: Id) -> int:
+    """Delete a generation: hidden at once, images and prompt removed 30 s later by the service."""
+    from runware_provider.cli import commands
+
+    return run_with_settings(lambda settings: commands.delete(settings, id))
