@@ -4,15 +4,16 @@ Either way it speaks the same HTTP API over the owner's Unix socket, so that the
 """
 
 import asyncio
+import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from runware_provider.cli.failures import Answered
+from runware_provider.cli.failures import Answered, Damaged
 from runware_provider.durable.owner import node_folders, read_owner
 from runware_provider.errors import DataDirInUse, StateUnavailable
 from runware_provider.settings import Settings
@@ -46,27 +47,43 @@ class Api:
             async with self._session.get(path, params=given, timeout=_within(wait)) as response:
                 return await _content(response)
 
-    async def send(self, method: str, path: str, body: Any = None, *, wait: float = ANSWER_WAIT) -> Any:
-        """The JSON answer to a request with a JSON body; None for an empty one. Raises Answered."""
+    async def send(
+        self, method: str, path: str, body: Any = None, *, wait: float = ANSWER_WAIT, key: str | None = None
+    ) -> Any:
+        """The JSON answer to a request with a JSON body; None for an empty one. Raises Answered.
+
+        `key`: the same one and the same body are the same request, however often it is sent.
+        """
+        headers = {} if key is None else {"Idempotency-Key": key}
         with _reached():
-            async with self._session.request(method, path, json=body, timeout=_within(wait)) as response:
+            async with self._session.request(
+                method, path, json=body, headers=headers, timeout=_within(wait)
+            ) as response:
                 return await _content(response)
 
-    async def download(self, path: str, to: Path) -> None:
-        """Write what `path` serves to a file, whole or not at all. Raises Answered."""
+    async def download(self, path: str, to: Path, *, sha256: str | None = None) -> None:
+        """Write what `path` serves to a file, whole or not at all. Raises Answered, and Damaged for other bytes."""
         part = to.with_name(f".{to.name}.part")
         try:
-            with _reached(), part.open("wb") as file:
-                async with self._session.get(path) as response:
-                    if response.status != 200:
-                        await _content(response)
-                    async for piece in response.content.iter_chunked(1 << 20):
-                        file.write(piece)
+            await self.fetch(path, part, sha256=sha256)
             part.replace(to)
         finally:
             part.unlink(missing_ok=True)
 
-    async def follow(self, generation_id: str) -> AsyncIterator[dict[str, Any]]:
+    async def fetch(self, path: str, to: Path, *, sha256: str | None = None) -> None:
+        """Write what `path` serves to a file that nobody else looks at. Raises as `download` does."""
+        digest = hashlib.sha256()
+        with _reached(), to.open("wb") as file:
+            async with self._session.get(path) as response:
+                if response.status != 200:
+                    await _content(response)
+                async for piece in response.content.iter_chunked(1 << 20):
+                    digest.update(piece)
+                    file.write(piece)
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise Damaged(f"what the service has of {to.name.strip('.').removesuffix('.part')} is not what was stored")
+
+    async def follow(self, generation_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """The states of one generation as they come, until it is settled. Raises Answered."""
         with _reached():
             async with self._session.get(f"/v1/generations/{generation_id}/events") as response:
@@ -110,7 +127,12 @@ async def _content(response: aiohttp.ClientResponse) -> Any:
     body = await response.read()
     content = json.loads(body) if body else None
     if response.status >= 400:
-        raise Answered(response.status, content if isinstance(content, dict) else {})
+        after = response.headers.get("Retry-After", "")
+        raise Answered(
+            response.status,
+            content if isinstance(content, dict) else {},
+            retry_after=float(after) if after.isdecimal() else None,
+        )
     return content
 
 
@@ -155,7 +177,7 @@ def _sockets(settings: Settings) -> list[str]:
 
 
 def _session(path: str) -> aiohttp.ClientSession:
-    connector = aiohttp.UnixConnector(path)
+    connector = aiohttp.UnixConnector(path, limit=0)  # whoever asks bounds how much is asked for at once
     return aiohttp.ClientSession("http://localhost", connector=connector, timeout=_within(ANSWER_WAIT))
 
 

@@ -15,12 +15,20 @@ from runware_provider.errors import (
 
 
 class Answered(RunwareProviderError):
-    """The service answered a problem: its `status`, its `detail`, and the whole `problem`."""
+    """The service answered a problem: its `status`, its `detail`, and the whole `problem`.
 
-    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+    `retry_after`: seconds until it is worth to ask again, when it said so.
+    """
+
+    def __init__(self, status: int, problem: dict[str, Any], *, retry_after: float | None = None) -> None:
         self.status = status
         self.problem = problem
+        self.retry_after = retry_after
         super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP {status}"))
+
+
+class Damaged(RunwareProviderError):
+    """The bytes of an image are not those that were stored."""
 
 
 def told(error: Exception) -> int | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from runware_provider.cli import options
-from runware_provider.cli.options import CATEGORIES, Json, examples, offer
+from runware_provider.cli.options import CATEGORIES, Json, examples, offer, prose
 from runware_provider.cli.running import run_with_settings
 
 app = typer.Typer()
@@ -15,6 +15,13 @@ PANEL = "Make images"
 
 @app.command(
     rich_help_panel=PANEL,
+    help=prose(
+        """Make images and write them to files.
+
+        No service is needed: when none runs, the command does the work. Ctrl-C leaves the job running, and says how to
+        follow it.
+        """
+    ),
     epilog=examples(
         'generate "a lighthouse at dusk" -n 4 --size 1024x768 --out shots/',
         'generate "a red fox" --model sdxl --seed 7 --recipe',
@@ -47,10 +54,7 @@ def generate(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Make images and write them to files.
-
-    No service is needed: when none runs, the command does the work. Ctrl-C leaves the job, and says how to follow it.
-    """
+    """Make images and write them to files."""
     from runware_provider.cli.fields import Fields, read_options
     from runware_provider.cli.generate import generate as command
     from runware_provider.cli.recipes import read_recipe
@@ -73,6 +77,78 @@ def generate(
     return run_with_settings(lambda settings: command(settings, wish, out, recipe=recipe, as_json=as_json))
 
 
+@app.command(
+    rich_help_panel=PANEL,
+    help=prose(
+        """Make the images of a whole file of prompts.
+
+        Columns, and fields of the objects, are Runware's input fields; `prompt` is short for positivePrompt, and
+        metadata (in CSV metadata.KEY) holds your own labels. What a line does not say, the options say for all.
+
+        The same command in the same folder goes on where it stopped, whatever stopped it, and pays for nothing twice.
+        Lines may be added, moved or taken away in between; a line that is changed is a new request.
+        """
+    ),
+    epilog=examples(
+        "batch prompts.jsonl --out shots/",
+        "batch prompts.csv --out shots/ --model flux --size 1024x768 --in-flight 50",
+        "batch prompts.csv --out shots/ --retry-failed",
+    ),
+)
+def batch(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="prompts.jsonl, an object a line; or prompts.csv, a header and rows.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Images, recipes, report, and what is known of the batch.",
+            show_default=False,
+        ),
+    ],
+    model: options.Model = None,
+    number: options.Number = None,
+    size: options.Size = None,
+    seed: options.Seed = None,
+    negative: options.Negative = None,
+    steps: options.Steps = None,
+    format: options.Format = None,
+    field: options.Field = None,
+    label: options.Label = None,
+    in_flight: Annotated[int, typer.Option(metavar="1-200", min=1, max=200, help="Requests under way at once.")] = 16,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask anew for what failed before. Costs money.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Make the images of a whole file of prompts."""
+    from runware_provider.cli.batch import batch as command
+    from runware_provider.cli.fields import read_options
+
+    defaults = read_options(
+        model=model,
+        number=number,
+        size=size,
+        seed=seed,
+        negative=negative,
+        steps=steps,
+        format=format,
+        fields=field or [],
+        labels=label or [],
+    )
+    return run_with_settings(
+        lambda settings: command(
+            settings, file, out, defaults, in_flight=in_flight, retry_failed=retry_failed, as_json=as_json
+        )
+    )
+
+
 @app.command(rich_help_panel=PANEL, epilog=examples("models flux", "models --category lora --architecture sdxl"))
 def models(
     query: Annotated[str, typer.Argument(help="Words of the model's name.", show_default=False)] = "",
@@ -85,10 +161,7 @@ def models(
     offset: Annotated[int, typer.Option(min=0, help="Rows to pass over.")] = 0,
     as_json: Json = False,
 ) -> int:
-    """Search Runware's model catalogue.
-
-    What is found is given to --model by its AIR id, or by its name.
-    """
+    """Search Runware's model catalogue. What is found is given to --model by its AIR id, or by its name."""
     from runware_provider.cli import commands
 
     filters = {

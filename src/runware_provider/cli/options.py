@@ -35,6 +35,11 @@ def offer(*values: str):  # type: ignore[no-untyped-def]
     return complete
 
 
+def prose(text: str) -> str:
+    """Help of several paragraphs, each of which the terminal wraps."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
 def examples(*lines: str) -> str:
     """The last paragraph of a command's help."""
     return "\n\n".join(["Examples:", *(f"  runware-provider {line}" for line in lines)])
