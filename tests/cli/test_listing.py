@@ -71,3 +71,15 @@ def test_forms_that_do_not_go_together_are_refused(
     assert (finished.code, finished.out) == (2, "")
     assert named in finished.err
     assert list(folder.iterdir()) == []
+
+
+def test_words_of_the_prompt_and_error_codes_filter(simulated: Command) -> None:
+    """Also where the API's pages are short: the command's page is full when there is enough."""
+    ids = [made(simulated, f"a red fox {number}") for number in range(3)]
+    made(simulated, "a hare")
+
+    found = simulated("list", "--prompt", "FOX red", "--limit", "2", "--json").json
+    rest = simulated("list", "--prompt", "fox", "--cursor", found["next_cursor"], "--json").json
+
+    assert [item["id"] for item in found["items"] + rest["items"]] == ids[::-1]
+    assert simulated("list", "--error", "timeout").out == "nothing found\n"

@@ -1,11 +1,12 @@
 """The commands that look at what was made, and their options. What they do is in the modules beside this one."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from runware_provider.cli import options
-from runware_provider.cli.options import Id, Json, examples
+from runware_provider.cli.options import Id, Json, examples, prose
 from runware_provider.cli.running import run_with_settings
 
 app = typer.Typer()
@@ -77,6 +78,45 @@ def list_(
     return run_with_settings(
         lambda settings: index(settings, wanted, limit=limit, cursor=cursor, everything=everything, form=form)
     )
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    help=prose(
+        """Write images and their recipes to a folder, or into one zip file.
+
+        Those of the generations that are named, or else of all that the filters leave. Beside each image lies its
+        recipe as JSON: exact input, model, seed, cost and hash. Each is checked against its hash on the way. In a
+        folder only what is missing is written, so that the same command completes it.
+        """
+    ),
+    epilog=examples(
+        "export --out everything.zip",
+        "export --label order=4711 --out order-4711/",
+        "export 01a219a7-965e-7347-b3ad-5025f1de64c6 --out shots/",
+    ),
+)
+def export(
+    out: Annotated[
+        Path, typer.Option(metavar="PLACE", help="A folder, or a new file that ends with .zip.", show_default=False)
+    ],
+    ids: options.Ids = None,
+    status: options.OfStatus = None,
+    model: options.OfModel = None,
+    prompt: options.OfPrompt = None,
+    error: options.OfError = None,
+    label: options.OfLabel = None,
+    created_after: options.After = None,
+    created_before: options.Before = None,
+    as_json: Json = False,
+) -> int:
+    """Write images and their recipes to a folder, or into one zip file."""
+    from runware_provider.cli.export import export as command
+
+    wanted = filters(status, model, prompt, error, label, created_after, created_before)
+    if ids and wanted:
+        raise typer.BadParameter("give ids, or filters, and not both", param_hint="ID")
+    return run_with_settings(lambda settings: command(settings, ids or [], wanted, out, as_json=as_json))
 
 
 @app.command(rich_help_panel=PANEL)

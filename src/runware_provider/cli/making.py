@@ -121,7 +121,7 @@ def batch(
     format: options.Format = None,
     field: options.Field = None,
     label: options.Label = None,
-    in_flight: Annotated[int, typer.Option(metavar="1-200", min=1, max=200, help="Requests under way at once.")] = 16,
+    in_flight: Annotated[int, typer.Option(metavar="N", min=1, max=200, help="Requests under way at once.")] = 16,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask anew for what failed before. Costs money.")
     ] = False,

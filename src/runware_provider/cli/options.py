@@ -63,9 +63,7 @@ Model = Annotated[
 ]
 Number = Annotated[
     int | None,
-    typer.Option(
-        "-n", "--number", metavar="1-20", min=1, max=20, help="How many images.", rich_help_panel="What to make"
-    ),
+    typer.Option("-n", "--number", metavar="N", min=1, max=20, help="How many images.", rich_help_panel="What to make"),
 ]
 Size = Annotated[
     str | None,
