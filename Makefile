@@ -1,4 +1,4 @@
-.PHONY: setup setup-dev demo serve screenshots test test-slow faults check fix docs clean
+.PHONY: setup setup-dev demo gallery serve screenshots test test-slow faults check fix docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,6 +21,9 @@ setup-dev: .venv/.installed-dev
 
 demo: setup
 	@$(BIN)/runware-provider demo
+
+gallery: setup
+	@$(BIN)/runware-provider demo --serve
 
 serve: setup
 	@$(BIN)/runware-provider serve

@@ -120,7 +120,7 @@ def test_models_the_doctor_and_the_demo_fit_any_terminal(world: World, columns: 
 
     _, models = on_a_terminal(world, columns, ["models", "flux"])
     code, examined = on_a_terminal(world, columns, ["doctor"], unset)
-    _, shown = on_a_terminal(world, columns, ["demo"])
+    _, shown = on_a_terminal(world, columns, ["demo"], interrupt_at="Ctrl-C ends the demo")
 
     assert len(found) == 20
     for model in found:

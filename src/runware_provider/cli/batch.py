@@ -1,10 +1,10 @@
 """`batch`: thousands of requests from a file, so many at once, and none of them paid for twice."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from runware_provider.cli import FAILED, INTERRUPTED, TRY_AGAIN, render
 from runware_provider.cli.batch_bar import Count, bar
@@ -19,12 +19,10 @@ from runware_provider.cli.fields import MODEL, Fields
 from runware_provider.cli.files import intact, write_whole
 from runware_provider.cli.generate import expect_writable
 from runware_provider.cli.names import air_of
+from runware_provider.cli.patience import Impatient, Patience, not_configured
 from runware_provider.cli.recipes import SUFFIX, recipe_of, written
 from runware_provider.errors import StateUnavailable
 from runware_provider.settings import Settings
-
-OUTAGE = 120.0
-"""Seconds that a service which does not answer is waited for: as long as it takes to start it again."""
 
 FREE = {"fetch_failed", "storage_failed"}
 """What failed after Runware had made the image: trying again costs nothing."""
@@ -32,15 +30,9 @@ FREE = {"fetch_failed", "storage_failed"}
 RETRY_WAIT = 30.0
 """Seconds that such an image is waited for."""
 
-T = TypeVar("T")
-
 
 class _Failure(Exception):
     """What became of a request that has no image, or not all; kept in the journal."""
-
-
-class _Stopped(Exception):
-    """Nothing more is to be sent; this request was not."""
 
 
 async def batch(
@@ -70,7 +62,7 @@ async def batch(
                     await work.run(in_flight)
                 stopped = work.stopping
             except (Answered, StateUnavailable) as error:
-                if _not_configured(error):
+                if not_configured(error):
                     raise
                 stopped = str(error)
             except asyncio.CancelledError:
@@ -98,9 +90,9 @@ class Batch:
         self._folder = folder
         self._retry_failed = retry_failed
         self._stems: set[str] = set()
-        self._waiting = False
         self.count = Count(source.count)
         self.stopping = ""
+        self._patiently = Patience(api, pointless=lambda: bool(self.stopping))
 
     async def prepare(self, path: Path) -> None:
         """Find the models, and say what is there already. Nothing is spent. Raises InvalidArgs."""
@@ -141,7 +133,7 @@ class Batch:
                 return
             try:
                 await self._one(key, line)
-            except _Stopped:
+            except Impatient:
                 return
 
     async def _one(self, key: str, line: Line) -> None:
@@ -201,15 +193,15 @@ class Batch:
         return await self._complete(state)
 
     async def _refused(self, key: str, attempt: int, error: Answered) -> None:
-        """Raises _Stopped when what refused this request would refuse all others too."""
+        """Raises Impatient when what refused this request would refuse all others too."""
         id = error.problem.get("generation_id")
-        if _not_configured(error):
+        if not_configured(error):
             raise error
         if error.status in {402, 500, 502, 503}:
             if id:  # this attempt is spent, though it cost nothing
                 await self._journal.note(key=key, attempt=attempt + 1)
             self.stopping = self.stopping or str(error)
-            raise _Stopped
+            raise Impatient
         await self._journal.note(key=key, attempt=attempt, id=id)
 
     async def _complete(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -235,36 +227,6 @@ class Batch:
             await asyncio.sleep(0.2)
             state = await self._patiently(lambda: self._api.get(path))
         return state
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]], *, sending: bool = False) -> T:
-        """The answer of a service that may be busy, or be started again meanwhile. Raises what waiting cannot mend."""
-        now = asyncio.get_running_loop().time
-        away_since: float | None = None
-        while True:
-            began = now()
-            try:
-                return await call()
-            except (Answered, StateUnavailable) as error:
-                busy = isinstance(error, Answered) and error.status == 429
-                if not busy and not self._may_pass(error):
-                    raise
-                if busy or now() - began > OUTAGE:  # it was there for long, or is
-                    away_since = None
-                away_since = away_since if away_since is not None else now()
-                if not busy and now() - away_since > OUTAGE:
-                    raise
-                pause = min((isinstance(error, Answered) and error.retry_after) or 1.0, 30.0)
-                if not busy and not self._waiting:
-                    self._waiting = True
-                    say(err, f"the service does not answer ({error}); waiting for it")
-            await asyncio.sleep(pause)
-            if sending and self.stopping:
-                raise _Stopped
-
-    def _may_pass(self, error: Exception) -> bool:
-        if isinstance(error, Answered):
-            return error.status in {500, 503} and not _not_configured(error)
-        return not self._api.passing
 
     async def _keep(self, key: str, line: Line, state: dict[str, Any]) -> None:
         """Write what came into the folder, each image with its recipe."""
@@ -321,11 +283,6 @@ class Batch:
         count.failed += entry.status == "failed"
         count.images += 0 if kept else len(entry.files)
         count.cost_micros += entry.cost_micros + entry.earlier_micros
-        self._waiting = False
-
-
-def _not_configured(error: Exception) -> bool:
-    return isinstance(error, Answered) and error.problem.get("title") == "Not configured"
 
 
 def _stems_in(folder: Path) -> set[str]:

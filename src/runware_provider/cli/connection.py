@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import aiohttp
 
 from runware_provider.cli.failures import Answered, Damaged
 from runware_provider.durable.owner import node_folders, read_owner
-from runware_provider.errors import DataDirInUse, StateUnavailable
+from runware_provider.errors import ConfigurationError, DataDirInUse, StateUnavailable
 from runware_provider.settings import Settings
 
 OWNER_WAIT = 10.0
@@ -85,18 +85,36 @@ class Api:
 
     async def follow(self, generation_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """The states of one generation as they come, until it is settled. Raises Answered."""
+        async with aclosing(self._events(f"/v1/generations/{generation_id}/events")) as events:
+            async for kind, data in events:
+                if kind == "state":
+                    yield json.loads(data)
+
+    async def changes(self) -> AsyncGenerator[str | None, None]:
+        """The ids of generations as they change, from the first None on; a later None: read the list again.
+
+        Ends with the service. Raises Answered.
+        """
+        async with aclosing(self._events("/v1/events")) as events:
+            async for kind, data in events:
+                if kind == "changed":
+                    yield json.loads(data)["id"]
+                elif kind in {"ready", "reload"}:
+                    yield None
+
+    async def _events(self, path: str) -> AsyncGenerator[tuple[str, bytes], None]:
         with _reached():
-            async with self._session.get(f"/v1/generations/{generation_id}/events") as response:
+            async with self._session.get(path) as response:
                 if response.status != 200:
                     await _content(response)
-                kind = b""
+                kind = ""
                 async for line in _lines(response.content):
                     if line.startswith(b"event: "):
-                        kind = line[7:]
-                    elif line.startswith(b"data: ") and kind == b"state":
-                        yield json.loads(line[6:])
+                        kind = line[7:].decode()
+                    elif line.startswith(b"data: ") and kind in {"deleted", "problem"}:
+                        raise Answered(404 if kind == "deleted" else 503, json.loads(line[6:]))
                     elif line.startswith(b"data: "):
-                        raise Answered(404 if kind == b"deleted" else 503, json.loads(line[6:]))
+                        yield kind, line[6:]
 
 
 def _within(wait: float) -> aiohttp.ClientTimeout:
@@ -165,6 +183,33 @@ async def connected(settings: Settings, *, work: bool) -> AsyncIterator[Api]:
             if asyncio.get_running_loop().time() > until:
                 raise
             await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def of_service(settings: Settings) -> AsyncIterator[tuple[Api, str]]:
+    """Speak to a service that is there to stay, and the address of its pages. Raises ConfigurationError for none."""
+    folders = node_folders(settings.data_dir) if settings.many_nodes else [settings.data_dir]
+    for owner in [read_owner(folder) or {} for folder in folders]:
+        if "socket" in owner and "url" in owner:
+            async with _session(owner["socket"]) as session:
+                if await _answers(session) and await _has_pages(owner["url"]):
+                    yield Api(session, passing=False), _reachable(owner["url"])
+                    return
+    raise ConfigurationError(f"no service runs on {settings.data_dir}: start one with `runware-provider serve`")
+
+
+async def _has_pages(url: str) -> bool:
+    """Whether that is the address of the API, and not of the health of a `worker`."""
+    try:
+        async with aiohttp.ClientSession(timeout=_HEALTHY_WITHIN) as session, session.get(f"{url}/openapi.json") as it:
+            return it.status != 404
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+def _reachable(url: str) -> str:
+    """An address that a browser on this machine reaches: a service that listens everywhere listens on loopback."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _sockets(settings: Settings) -> list[str]:

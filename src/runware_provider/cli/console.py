@@ -18,13 +18,16 @@ NARROW = 24
 
 
 class _Stream(Console):
-    """What is said is taken literally, and is only broken where we say so."""
+    """What is said is taken literally, and is only broken where we say so. `left`: its reader has gone."""
+
+    left = False
 
     def __init__(self, *, stderr: bool) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
         """The reader left, as `head` does: the rest is said to nobody, and the exit code stays that of the job."""
+        self.left = True
         discard(self.file)
 
 

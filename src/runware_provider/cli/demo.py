@@ -1,7 +1,9 @@
-"""`demo`: the main job from request to bucket and database, against the simulator, in one process."""
+"""`demo`: the main job from request to bucket, database and browser, against the simulator, in one process."""
 
+import asyncio
 import shutil
 from pathlib import Path
+from socket import socket
 
 from pydantic import SecretStr
 from rich.text import Text
@@ -11,7 +13,7 @@ from runware_provider.cli.console import out, say
 from runware_provider.context import Context
 from runware_provider.create import create_generation, get_generation
 from runware_provider.errors import ConfigurationError, DataDirInUse
-from runware_provider.serving import bind, serving
+from runware_provider.serving import bind, serving, until_stopped
 from runware_provider.settings import Settings
 from runware_provider.simulator import Simulator, SimulatorOptions
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, ListArgs, SuccessOutput
@@ -27,8 +29,12 @@ _STEPS = {
 }
 
 
-async def demo(folder: Path, prompt: str) -> int:
-    """Make four pictures and say where they are."""
+PORT = 8080
+"""Where the gallery is looked for; another one when something else has it."""
+
+
+async def demo(folder: Path, prompt: str, *, serve: bool) -> int:
+    """Make four pictures and say where they are; with `serve` the gallery stays until Ctrl-C."""
     pictures = folder / "pictures"
     try:
         pictures.mkdir(parents=True, exist_ok=True)
@@ -36,7 +42,7 @@ async def demo(folder: Path, prompt: str) -> int:
         raise ConfigurationError(f"--folder {folder} cannot be used: {error.strerror}") from error
     unhurried = SimulatorOptions(latency=(0.3, 0.5), result_spread=(0.1, 0.3))
     async with Simulator(unhurried) as simulator:
-        with bind("127.0.0.1", 0) as listener:
+        with _listener() as listener:
             public_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             settings = Settings(
                 runware_api_key=SecretStr("simulated"),
@@ -50,11 +56,34 @@ async def demo(folder: Path, prompt: str) -> int:
             _tell_of("service", public_url)
             try:
                 async with Context.open(settings) as ctx, serving(ctx, listener):
-                    return await _four_pictures(ctx, pictures, prompt)
+                    code = await _four_pictures(ctx, pictures, prompt)
+                    if serve:
+                        await _look(f"{public_url}/")
             except DataDirInUse as error:
                 raise ConfigurationError(
                     f"another demo is at work in {folder}; give this one another --folder"
                 ) from error
+    if not serve:
+        say(out, "look at them, and make more: make gallery, or runware-provider demo --serve")
+        say(out, f"they will be at http://127.0.0.1:{PORT}/")
+    return code
+
+
+async def _look(address: str) -> None:
+    """The last that is said, and the end on Ctrl-C: all that a newcomer has to read."""
+    stopped = asyncio.create_task(until_stopped())
+    await asyncio.sleep(0)  # it listens for Ctrl-C before anybody can read of it
+    say(out, "look at them, and make more: ", (address, "bold"))
+    say(out, "Ctrl-C ends the demo")
+    out.file.flush()
+    await stopped
+
+
+def _listener() -> socket:
+    try:
+        return bind("127.0.0.1", PORT)
+    except ConfigurationError:
+        return bind("127.0.0.1", 0)
 
 
 async def _four_pictures(ctx: Context, pictures: Path, prompt: str) -> int:

@@ -83,6 +83,42 @@ def list_(
 @app.command(
     rich_help_panel=PANEL,
     help=prose(
+        """Follow generations as they change.
+
+        With ids: until all are settled; exit code 1 when any image is missing. Without ids: all generations of the
+        running service, a line a change, until Ctrl-C.
+        """
+    ),
+    epilog=examples("watch", "watch 01a219a7-965e-7347-b3ad-5025f1de64c6", "watch --json | jq .what"),
+)
+def watch(
+    ids: options.Ids = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> int:
+    """Follow generations as they change."""
+    from runware_provider.cli import watch as commands
+
+    if ids:
+        return run_with_settings(lambda settings: commands.watch(settings, ids, as_json=as_json))
+    return run_with_settings(lambda settings: commands.watch_all(settings, as_json=as_json))
+
+
+@app.command(name="open", rich_help_panel=PANEL, epilog=examples("open", "open 01a219a7-965e-7347-b3ad-5025f1de64c6"))
+def open_(
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Its page, instead of the gallery.", show_default=False)
+    ] = None,
+    only_print: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
+) -> int:
+    """Open the gallery of the running service in the browser."""
+    from runware_provider.cli.browse import browse
+
+    return run_with_settings(lambda settings: browse(settings, id, only_print=only_print))
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    help=prose(
         """Write images and their recipes to a folder, or into one zip file.
 
         Those of the generations that are named, or else of all that the filters leave. Beside each image lies its

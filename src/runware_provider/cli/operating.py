@@ -1,26 +1,47 @@
 """The commands that run the service, look after it, or try it out. What they do is in the modules beside this one."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from runware_provider.cli.options import Id, Json
+from runware_provider.cli.options import Id, Json, examples, prose
 from runware_provider.cli.running import run_until_done, run_with_settings
 
 app = typer.Typer()
 SERVICE, TRIAL = "Service", "Trying it out"
 
 
-@app.command(rich_help_panel=TRIAL)
+@app.command(
+    rich_help_panel=TRIAL,
+    help=prose(
+        """Make four pictures with a simulated Runware, and look at them in the browser. No key, no setup.
+
+        On a terminal the gallery stays until Ctrl-C. In a pipe or in CI the demo ends when the pictures are made.
+        """
+    ),
+    epilog=examples("demo", 'demo --prompt "a red fox in the snow"'),
+)
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo keeps its state and pictures.")] = Path("demo"),
-    prompt: Annotated[str, typer.Option(help="What to picture.")] = "a lighthouse at dusk, soft light, gentle waves",
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the demo keeps its state and pictures.")] = Path(
+        "demo"
+    ),
+    prompt: Annotated[
+        str, typer.Option(metavar="TEXT", help="What to picture.")
+    ] = "a lighthouse at dusk, soft light, gentle waves",
+    serve: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve/--no-serve", help="Keep the gallery until Ctrl-C; by default on a terminal.", show_default=False
+        ),
+    ] = None,
 ) -> int:
-    """Make four pictures with the simulator, from request to bucket and database. No key, no server."""
+    """Make four pictures with a simulated Runware, and look at them in the browser."""
     from runware_provider.cli.demo import demo as command
 
-    return run_until_done(lambda: command(folder, prompt))
+    stays = sys.stdout.isatty() if serve is None else serve
+    return run_until_done(lambda: command(folder, prompt, serve=stays))
 
 
 @app.command(rich_help_panel=TRIAL)
