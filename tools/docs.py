@@ -128,6 +128,8 @@ def commands() -> str:
         "to it, or own it for a moment themselves; the output is the same. Exit codes: 0 done, 1 the job failed, 2 wrong",
         "usage, input or setting, 75 try again later, 130 interrupted.",
         "",
+        "`runware-provider --install-completion` completes commands, options and values in bash, zsh and fish.",
+        "",
     ]
     for name, each in group.commands.items():
         lines += [f"## {name}", "", _paragraph(each.help), "", "| parameter | default | what |", "| --- | --- | --- |"]

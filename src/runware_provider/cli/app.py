@@ -4,12 +4,15 @@ import typer
 
 from runware_provider.cli import INTERRUPTED, WRONG, looking, making, operating
 from runware_provider.cli.console import discard, err, out, say
+from runware_provider.cli.help import Group
 
 NAME = "runware-provider"
 
 app = typer.Typer(
     name=NAME,
-    help="Durable, queue-based image generation on Runware's API.",
+    cls=Group,
+    help="Durable, queue-based image generation on Runware's API. You are charged once, and every image that you paid "
+    "for is kept.",
     epilog="Begin with `runware-provider demo`, which needs no key. Settings come from the environment "
     "(RUNWARE_API_KEY, RUNWARE_PROVIDER_...) or from runware-provider.toml.",
     no_args_is_help=True,

@@ -15,10 +15,11 @@ from runware_provider.cli.batch_report import Report, report
 from runware_provider.cli.connection import Api, connected
 from runware_provider.cli.console import err, say
 from runware_provider.cli.failures import Answered, Damaged
-from runware_provider.cli.fields import MODEL, Fields
+from runware_provider.cli.fields import Fields
 from runware_provider.cli.files import intact, write_whole
 from runware_provider.cli.generate import expect_writable
 from runware_provider.cli.names import air_of
+from runware_provider.cli.options import MODEL
 from runware_provider.cli.patience import Impatient, Patience, not_configured
 from runware_provider.cli.recipes import SUFFIX, recipe_of, written
 from runware_provider.errors import StateUnavailable

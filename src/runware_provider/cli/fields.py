@@ -8,9 +8,6 @@ from typing import Any
 
 from runware_provider.errors import InvalidArgs
 
-MODEL = "runware:101@1"
-"""The model of whoever names none."""
-
 _SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})", re.IGNORECASE)
 
 

@@ -11,8 +11,9 @@ from rich.text import Text
 from runware_provider.cli import FAILED, render
 from runware_provider.cli.connection import Api, connected
 from runware_provider.cli.console import err, line_of, print_json, say
-from runware_provider.cli.fields import MODEL, Fields
+from runware_provider.cli.fields import Fields
 from runware_provider.cli.names import air_of
+from runware_provider.cli.options import MODEL
 from runware_provider.cli.recipes import SUFFIX, recipe_of, written
 from runware_provider.errors import ConfigurationError
 from runware_provider.settings import Settings

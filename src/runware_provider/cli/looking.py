@@ -1,15 +1,18 @@
 """The commands that look at what was made, and their options. What they do is in the modules beside this one."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from runware_provider.cli import options
+from runware_provider.cli.help import Command
 from runware_provider.cli.options import Id, Json, examples, prose
 from runware_provider.cli.running import run_with_settings
 
 app = typer.Typer()
+command = partial(app.command, cls=Command)
 PANEL = "Look at them"
 
 
@@ -37,7 +40,7 @@ def filters(
     return {name: value for name, value in given.items() if value is not None}
 
 
-@app.command(rich_help_panel=PANEL)
+@command(rich_help_panel=PANEL)
 def show(id: Id, as_json: Json = False) -> int:
     """Show one generation: its images, costs, seeds and errors."""
     from runware_provider.cli import commands
@@ -45,7 +48,7 @@ def show(id: Id, as_json: Json = False) -> int:
     return run_with_settings(lambda settings: commands.show(settings, id, as_json=as_json))
 
 
-@app.command(
+@command(
     name="list",
     rich_help_panel=PANEL,
     epilog=examples(
@@ -80,7 +83,7 @@ def list_(
     )
 
 
-@app.command(
+@command(
     rich_help_panel=PANEL,
     help=prose(
         """Follow generations as they change.
@@ -103,10 +106,10 @@ def watch(
     return run_with_settings(lambda settings: commands.watch_all(settings, as_json=as_json))
 
 
-@app.command(name="open", rich_help_panel=PANEL, epilog=examples("open", "open 01a219a7-965e-7347-b3ad-5025f1de64c6"))
+@command(name="open", rich_help_panel=PANEL, epilog=examples("open", "open 01a219a7-965e-7347-b3ad-5025f1de64c6"))
 def open_(
     id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Its page, instead of the gallery.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="Its page, instead of the gallery.", show_default=False)
     ] = None,
     only_print: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
 ) -> int:
@@ -116,7 +119,7 @@ def open_(
     return run_with_settings(lambda settings: browse(settings, id, only_print=only_print))
 
 
-@app.command(
+@command(
     rich_help_panel=PANEL,
     help=prose(
         """Write images and their recipes to a folder, or into one zip file.
@@ -155,7 +158,7 @@ def export(
     return run_with_settings(lambda settings: command(settings, ids or [], wanted, out, as_json=as_json))
 
 
-@app.command(rich_help_panel=PANEL)
+@command(rich_help_panel=PANEL)
 def retry(id: Id, as_json: Json = False) -> int:
     """Try the failed outputs of a generation again. Costs nothing."""
     from runware_provider.cli import commands
@@ -163,7 +166,7 @@ def retry(id: Id, as_json: Json = False) -> int:
     return run_with_settings(lambda settings: commands.retry(settings, id, as_json=as_json))
 
 
-@app.command(rich_help_panel=PANEL)
+@command(rich_help_panel=PANEL)
 def delete(id: Id) -> int:
     """Delete a generation: hidden at once, images and prompt removed 30 s later by the service."""
     from runware_provider.cli import commands

@@ -1,19 +1,22 @@
 """The commands that make images, and their options. What they do is in the modules beside this one."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from runware_provider.cli import options
+from runware_provider.cli.help import Command
 from runware_provider.cli.options import CATEGORIES, Json, examples, offer, prose
 from runware_provider.cli.running import run_with_settings
 
 app = typer.Typer()
+command = partial(app.command, cls=Command)
 PANEL = "Make images"
 
 
-@app.command(
+@command(
     rich_help_panel=PANEL,
     help=prose(
         """Make images and write them to files.
@@ -77,7 +80,7 @@ def generate(
     return run_with_settings(lambda settings: command(settings, wish, out, recipe=recipe, as_json=as_json))
 
 
-@app.command(
+@command(
     rich_help_panel=PANEL,
     help=prose(
         """Make the images of a whole file of prompts.
@@ -149,7 +152,7 @@ def batch(
     )
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("models flux", "models --category lora --architecture sdxl"))
+@command(rich_help_panel=PANEL, epilog=examples("models flux", "models --category lora --architecture sdxl"))
 def models(
     query: Annotated[str, typer.Argument(help="Words of the model's name.", show_default=False)] = "",
     category: Annotated[

@@ -1,19 +1,22 @@
 """The commands that run the service, look after it, or try it out. What they do is in the modules beside this one."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from runware_provider.cli.help import Command
 from runware_provider.cli.options import Id, Json, examples, prose
 from runware_provider.cli.running import run_until_done, run_with_settings
 
 app = typer.Typer()
+command = partial(app.command, cls=Command)
 SERVICE, TRIAL = "Service", "Trying it out"
 
 
-@app.command(
+@command(
     rich_help_panel=TRIAL,
     help=prose(
         """Make four pictures with a simulated Runware, and look at them in the browser. No key, no setup.
@@ -44,7 +47,7 @@ def demo(
     return run_until_done(lambda: command(folder, prompt, serve=stays))
 
 
-@app.command(rich_help_panel=TRIAL)
+@command(rich_help_panel=TRIAL)
 def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8181,
@@ -69,7 +72,7 @@ def simulate(
     return run_until_done(lambda: command(host, port, latency, faults, options))
 
 
-@app.command(rich_help_panel=SERVICE)
+@command(rich_help_panel=SERVICE)
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
@@ -84,7 +87,7 @@ def serve(
     return run_with_settings(lambda settings: command(settings, host, port, takeover_wait, work=work))
 
 
-@app.command(rich_help_panel=SERVICE)
+@command(rich_help_panel=SERVICE)
 def worker(
     host: Annotated[str, typer.Option(help="Address that health and metrics listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8081,
@@ -95,7 +98,7 @@ def worker(
     return run_with_settings(lambda settings: command(settings, host, port))
 
 
-@app.command(rich_help_panel=SERVICE)
+@command(rich_help_panel=SERVICE)
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Read the whole state as well.")] = False, as_json: Json = False
 ) -> int:
@@ -105,7 +108,7 @@ def doctor(
     return run_with_settings(lambda settings: commands.doctor(settings, deep=deep, as_json=as_json))
 
 
-@app.command(rich_help_panel=SERVICE)
+@command(rich_help_panel=SERVICE)
 def reconcile(
     id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this generation.")] = None,
     unclaimed: Annotated[bool, typer.Option("--unclaimed", help="Give unclaimed deliveries again too.")] = False,
@@ -117,7 +120,7 @@ def reconcile(
     return run_with_settings(lambda settings: commands.reconcile(settings, id, unclaimed=unclaimed, as_json=as_json))
 
 
-@app.command(rich_help_panel=SERVICE)
+@command(rich_help_panel=SERVICE)
 def replay(
     id: Annotated[str | None, typer.Argument(metavar="ID", help="A generation's id.")] = None,
     all_failed: Annotated[bool, typer.Option("--all-failed", help="All whose projection failed.")] = False,
@@ -133,7 +136,7 @@ def replay(
     raise typer.BadParameter("give one, or --all-failed for all that failed", param_hint="ID")
 
 
-@app.command(rich_help_panel=SERVICE)
+@command(rich_help_panel=SERVICE)
 def rebuild_projection(as_json: Json = False) -> int:
     """Write every generation into the database anew, from state, while traffic goes on."""
     from runware_provider.cli import commands
@@ -141,7 +144,7 @@ def rebuild_projection(as_json: Json = False) -> int:
     return run_with_settings(lambda settings: commands.replay_all(settings, everything=True, as_json=as_json))
 
 
-@app.command(rich_help_panel=SERVICE)
+@command(rich_help_panel=SERVICE)
 def clear(id: Id, as_json: Json = False) -> int:
     """Clear the projection_failed of a generation."""
     from runware_provider.cli import commands
@@ -149,7 +152,7 @@ def clear(id: Id, as_json: Json = False) -> int:
     return run_with_settings(lambda settings: commands.clear(settings, id, as_json=as_json))
 
 
-@app.command(rich_help_panel=SERVICE)
+@command(rich_help_panel=SERVICE)
 def migrate(
     sql: Annotated[
         Path | None,

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from runware_provider.cli.fields import MODEL
+MODEL = "runware:101@1"
+"""The model of whoever names none."""
 
 STATUSES = ("running", "completed", "failed")
 FORMATS = ("JPG", "PNG", "WEBP")
@@ -47,7 +48,7 @@ def examples(*lines: str) -> str:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="A generation's id.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Generations' ids.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Generations' ids.")]
 
 # What to make
 Model = Annotated[
