@@ -133,6 +133,23 @@ def test_ctrl_c_stops_a_batch_and_says_how_to_go_on(world: World) -> None:
     expect_each_billed_once(simulator)
 
 
+def test_what_is_deleted_meanwhile_does_not_end_the_batch(world: World) -> None:
+    """Somebody else may clean up in the gallery; that line is told, and the others come."""
+    simulator = world.simulate("--latency", "2")
+    write_prompts(world, 4)
+    service = world.serve()
+    process = world.start(*COMMAND)
+    eventually(lambda: simulator.stats["running"] == 4)
+    id = next(item["id"] for item in service.get("/v1/generations")["items"] if item["prompt"] == "lighthouse number 2")
+
+    assert service.ask("DELETE", f"/v1/generations/{id}")[0] == 204
+    finished = process.wait()
+
+    assert finished.code == 1, finished.err
+    assert "line 3  was deleted from the service" in finished.out
+    assert len(images_in(world.folder / "shots")) == 3
+
+
 @pytest.mark.parametrize("in_flight", [1, 5])
 def test_no_more_are_under_way_than_is_allowed(world: World, in_flight: int) -> None:
     """A thousand at once would be a thousand that everybody else waits behind."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from runware_provider.cli.console import err, say
 from runware_provider.cli.failures import Answered, Damaged
 from runware_provider.cli.fields import Fields
 from runware_provider.cli.files import intact, write_whole
+from runware_provider.cli.following import Following
 from runware_provider.cli.generate import expect_writable
 from runware_provider.cli.names import air_of
 from runware_provider.cli.options import MODEL
@@ -30,6 +30,9 @@ FREE = {"fetch_failed", "storage_failed"}
 
 RETRY_WAIT = 30.0
 """Seconds that such an image is waited for."""
+
+
+DELETED = "was deleted from the service"
 
 
 class _Failure(Exception):
@@ -94,6 +97,7 @@ class Batch:
         self.count = Count(source.count)
         self.stopping = ""
         self._patiently = Patience(api, pointless=lambda: bool(self.stopping))
+        self._following = Following(api, self._patiently)
 
     async def prepare(self, path: Path) -> None:
         """Find the models, and say what is there already. Nothing is spent. Raises InvalidArgs."""
@@ -121,7 +125,8 @@ class Batch:
         requests = self._source.requests(self._journal)
         workers = [asyncio.create_task(self._work(requests)) for _ in range(in_flight)]
         try:
-            await asyncio.gather(*workers)
+            async with self._following.listening():
+                await asyncio.gather(*workers)
         finally:
             for worker in workers:
                 worker.cancel()
@@ -143,13 +148,21 @@ class Batch:
             self._settled(entry, kept=True)
             return
         try:
-            state = await self._state(key, line, entry)
-            await self._keep(key, line, state)
+            await self._made(key, line, entry)
         except _Failure as failure:
             there = [each for each in entry.files if (self._folder / each.name).exists()]
             files = [[each.name, each.size_bytes, each.sha256] for each in there]
             await self._journal.note(key=key, status="failed", why=str(failure)[:500], files=files)
         self._settled(self._journal.entries[key], kept=False)
+
+    async def _made(self, key: str, line: Line, entry: Entry) -> None:
+        try:
+            state = await self._state(key, line, entry)
+        except Answered as error:
+            if error.status != 404:
+                raise
+            raise _Failure(DELETED) from None
+        await self._keep(key, line, state)
 
     async def _state(self, key: str, line: Line, entry: Entry) -> dict[str, Any]:
         """The generation of a request, complete. What was asked for before is looked at first."""
@@ -164,7 +177,7 @@ class Batch:
         if again and (state is None or not _all_came(state)):
             return await self._sent(key, line, entry.attempt + 1)
         if state is None:
-            raise _Failure("was deleted from the service")
+            raise _Failure(DELETED)
         return state
 
     async def _seen(self, id: str) -> dict[str, Any] | None:
@@ -207,17 +220,7 @@ class Batch:
 
     async def _complete(self, state: dict[str, Any]) -> dict[str, Any]:
         """The state once all images are stored or failed; without a service also once the database knows."""
-        done = "settled" if self._api.passing else "completed_at"
-
-        async def follow() -> dict[str, Any]:
-            seen = state
-            async with aclosing(self._api.follow(state["id"])) as states:
-                async for seen in states:
-                    if seen[done]:
-                        return seen
-            raise StateUnavailable("the service stopped")
-
-        return state if state[done] else await self._patiently(follow)
+        return await self._following.until(state, "settled" if self._api.passing else "completed_at")
 
     async def _tried_again(self, state: dict[str, Any]) -> dict[str, Any]:
         """Failed images once more that Runware has made already. Costs nothing."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from runware_provider.cli import render
 from runware_provider.cli.console import err, say
 
 WINDOW = 30.0
 """Seconds over which the rate is taken."""
+
+ENOUGH = 5
+"""Requests after which the time that is left can be guessed."""
 
 QUIET = 30.0
 """Seconds between two lines where no terminal shows a bar."""
@@ -43,7 +45,9 @@ class Count:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the rate of lately; None while there is none."""
+        """At the rate of lately; None while too little has come to tell."""
+        if not self._marks or self._marks[-1][2] < ENOUGH:
+            return None
         rate = self._rate(2)
         return (self.total - self.settled) / rate if rate else None
 
@@ -87,7 +91,7 @@ def summary(count: Count, *, narrow: bool) -> str:
     words = [
         f"{count.settled:,}/{count.total:,}",
         f"{count.images_per_second:.1f}{'/s' if narrow else ' images/s'}",
-        render.money(count.cost_micros),
+        f"${count.cost_micros / 1e6:,.{2 if count.cost_micros >= 10_000_000 else 4}f}",
     ]
     if left is not None:
         words.append(f"{duration(left)} left")
