@@ -110,6 +110,7 @@ VERSIONS = "tests/projection/test_versions.py::"
 RUNWARE = "tests/test_runware.py::"
 NODES = "tests/durable/test_many_nodes.py::"
 DEATH = "tests/conformance/test_death.py::"
+BATCH = "tests/cli/test_batch.py::"
 
 MONEY = (
     a_guard(
@@ -656,7 +657,52 @@ SHARED = (
     ),
 )
 
-GUARDS = MONEY + RESULTS + KEPT + NOBODY_IN + SHARED
+COMMANDS = (
+    a_guard(
+        "batch: a request that is sent again has its key",
+        "cli/batch.py",
+        'name = f"{self._journal.batch}-{key}-{attempt}"',
+        'name = f"{self._journal.batch}-{key}-{attempt}-{id(line)}"',
+        BATCH + "test_what_the_journal_lost_is_not_paid_for_again",
+    ),
+    a_guard(
+        "batch: what a model's name meant is kept",
+        "cli/batch.py",
+        "await self._journal.note(models={name: air})",
+        "pass",
+        BATCH + "test_a_csv_with_names_of_models_is_searched_once_a_name_and_for_ever",
+    ),
+    a_guard(
+        "batch: what failed is not bought anew unasked",
+        "cli/batch.py",
+        'again = entry.status == "failed" and self._retry_failed',
+        'again = entry.status == "failed"',
+        BATCH + "test_what_fails_is_told_by_its_line_and_bought_anew_only_when_told_to",
+    ),
+    a_guard(
+        "batch: the whole file is right before money is spent",
+        "cli/batch_plan.py",
+        "    if mistakes:\n        raise BadLines",
+        "    if mistakes and not count:\n        raise BadLines",
+        BATCH + "test_nothing_is_spent_before_the_whole_file_is_right",
+    ),
+    a_guard(
+        "batch: no file is written over",
+        "cli/batch.py",
+        "while stem in self._stems:",
+        "while not stem:",
+        BATCH + "test_files_that_were_there_before_are_left_alone",
+    ),
+    a_guard(
+        "export: other bytes than were stored",
+        "cli/connection.py",
+        "if sha256 is not None and digest.hexdigest() != sha256:",
+        "if digest is None:",
+        "tests/cli/test_export.py::test_what_the_store_has_damaged_is_told_and_not_exported",
+    ),
+)
+
+GUARDS = MONEY + RESULTS + KEPT + NOBODY_IN + SHARED + COMMANDS
 
 
 def main() -> int:

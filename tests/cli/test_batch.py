@@ -350,6 +350,22 @@ def test_a_journal_that_is_damaged_is_not_guessed(simulated: Command, folder: Pa
     assert journal.read_bytes() == b"mine\n"
 
 
+def test_what_the_journal_lost_is_not_paid_for_again(
+    simulated: Command, folder: Path, runware_simulator: ThreadedSimulator
+) -> None:
+    """Its first line is synced before anything is sent; the others may be lost with the power: keys stay the same."""
+    write_prompts(folder, ["a fox", "a fox", "a hare"])
+    run(simulated)
+    journal = folder / "shots" / JOURNAL
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+
+    finished = run(simulated)
+
+    assert finished.code == 0
+    assert "3 of 3 done" in finished.out
+    assert billed(runware_simulator) == 3
+
+
 def test_a_folder_is_for_one_batch_at_a_time(simulated: Command, folder: Path) -> None:
     """Two that write one journal would not know of each other's money."""
     import fcntl

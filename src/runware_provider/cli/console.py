@@ -76,6 +76,13 @@ def line_of(value: Part | None) -> Text:
             return clean(Text(" ".join(value.split())))
 
 
+def fitted(value: str, columns: int) -> str:
+    """`value` on one line of at most so many columns, for what moves; it ends in `…` where it was cut."""
+    line = line_of(value).copy()
+    line.truncate(max(columns, 1), overflow="ellipsis")
+    return line.plain
+
+
 def say(stream: Console, *parts: Part, label: Part = "") -> None:
     """One paragraph. On a terminal it is broken between words, and stays to the right of its `label`.
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from runware_provider.cli import FAILED, render
 from runware_provider.cli.connection import Api, connected
-from runware_provider.cli.console import err, line_of, print_json, say
+from runware_provider.cli.console import err, fitted, print_json, say
 from runware_provider.cli.fields import Fields
 from runware_provider.cli.names import air_of
 from runware_provider.cli.options import MODEL
@@ -84,10 +84,12 @@ class Elapsed(ProgressColumn):
 
 
 async def _followed(api: Api, state: dict[str, Any], *, show: bool) -> dict[str, Any]:
+    wide = 20 if err.width >= 80 else 8
+    room = err.width - len("· image 20  12.3 s ") - wide - 1
     columns = (
         SpinnerColumn(finished_text="·"),
         TextColumn("image {task.fields[number]}", markup=False),
-        BarColumn(20 if err.width >= 80 else 8),
+        BarColumn(wide),
         Elapsed(),
         TextColumn("{task.description}", markup=False),
     )
@@ -101,13 +103,15 @@ async def _followed(api: Api, state: dict[str, Any], *, show: bool) -> dict[str,
         async for state in api.follow(state["id"]):  # noqa: B020  each state replaces the one before
             for number, line in enumerate(lines):
                 completed, words = _step(state, number)
-                progress.update(line, completed=completed, description=line_of(words).plain)
+                progress.update(line, completed=completed, description=fitted(words, room))
     return state
 
 
 def _step(state: dict[str, Any], number: int) -> tuple[int, str]:
     """How far the image that fills one slot is, in steps of three and in words."""
     outputs = state["outputs"]
+    if len(outputs) > state["counts"]["expected"]:  # an error of the task itself stands beside those of its images
+        outputs = sorted(outputs, key=lambda output: output["type"] == "error")
     if number < len(outputs):
         output = outputs[number]
         if output["type"] == "error":
@@ -139,9 +143,9 @@ def _report(state: dict[str, Any], files: dict[str, Path]) -> None:
     stored = [(str(files[output["id"]]), output) for output in state["outputs"] if output["id"] in files]
     if stored:
         render.pictures("file", stored)
-    for output in state["outputs"]:
-        if output["type"] == "error":
-            say(err, ("failed: ", "red"), render.explain(output["error"]))
+    reasons = [render.explain(output["error"]) for output in state["outputs"] if output["type"] == "error"]
+    for reason in dict.fromkeys(reasons):
+        say(err, ("failed: ", "red"), reason)
     if state["error"] is not None:
         say(err, ("error: ", "red"), render.explain(state["error"]))
     if not files:

@@ -14,7 +14,7 @@ from rich.text import Text
 from runware_provider.cli import FAILED, render
 from runware_provider.cli.commands import path_of
 from runware_provider.cli.connection import Api, connected, of_service
-from runware_provider.cli.console import Part, columns_of, err, line_of, out, say
+from runware_provider.cli.console import Part, columns_of, err, fitted, line_of, out, say
 from runware_provider.cli.failures import Answered
 from runware_provider.cli.generate import Elapsed
 from runware_provider.cli.patience import Patience
@@ -169,7 +169,8 @@ async def _followed(
             if words != said and not on_screen:
                 _say(state, words, as_json=as_json)
             said = words
-            progress.update(line, description=line_of(words).plain, completed=int(state["settled"]))
+            room = err.width - len(progress.tasks[line].fields["id"]) - len("·  1234.5 s ")
+            progress.update(line, description=fitted(words, room), completed=int(state["settled"]))
             if state["settled"]:
                 return state
         raise StateUnavailable("the service stopped")
