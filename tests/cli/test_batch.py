@@ -350,6 +350,29 @@ def test_a_journal_that_is_damaged_is_not_guessed(simulated: Command, folder: Pa
     assert journal.read_bytes() == b"mine\n"
 
 
+def test_a_journal_has_a_limit(simulated: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is larger than any batch could have written is something else."""
+    write_prompts(folder, ["a fox"])
+    run(simulated)
+    monkeypatch.setattr("runware_provider.cli.batch_journal.MAX_BYTES", 100)
+
+    finished = run(simulated)
+
+    assert finished.code == 2
+    assert "is larger than any journal" in finished.err
+
+
+def test_a_thousand_failures_are_not_told_one_by_one(simulated: Command, folder: Path) -> None:
+    """Twenty, and where the rest is."""
+    write_prompts(folder, [{"prompt": f"fox {number}", "width": 7} for number in range(25)])
+
+    finished = run(simulated)
+
+    assert finished.out.count("Runware refused the request") == 20
+    assert "and 5 more, in shots/report.json" in finished.out
+    assert [line["status"] for line in lines_of(folder)] == ["failed"] * 25
+
+
 def test_what_the_journal_lost_is_not_paid_for_again(
     simulated: Command, folder: Path, runware_simulator: ThreadedSimulator
 ) -> None:

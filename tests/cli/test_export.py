@@ -153,6 +153,23 @@ def test_what_the_store_has_damaged_is_told_and_not_exported(simulated: Command,
             assert len(archive.namelist()) == 2
 
 
+def test_what_is_damaged_is_not_told_without_end(
+    simulated: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket may be lost as a whole."""
+    monkeypatch.setattr("runware_provider.cli.export.COMPLAINTS", 1)
+    made(simulated, "a fox", "-n", "3")
+    for victim in images_in(folder / "runware-data" / "artifacts"):
+        victim.chmod(0o600)
+        victim.write_bytes(b"x" * victim.stat().st_size)
+
+    finished = simulated("export", "--out", "export")
+
+    assert finished.code == 1
+    assert finished.err.count("is not what was stored") == 1
+    assert "3 could not be exported; the first 1 are told above" in finished.err
+
+
 def test_a_zip_whose_export_is_broken_off_is_not_there(
     simulated: Command, folder: Path, runware_simulator: ThreadedSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ NAME = ".batch-journal"
 VERSION = 1
 
 MAX_BYTES = 1024**3
-"""Largest journal that is read: ten times what the largest batch writes."""
+"""Largest journal that is read: several times what the largest batch writes."""
 
 
 @dataclass(frozen=True, slots=True)
