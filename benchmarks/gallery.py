@@ -31,23 +31,22 @@ SEEN = """
 """
 
 SCROLL = """
-(async () => {
-  const frames = [];
-  let last = performance.now(), still = 0, height = 0;
-  while (still < 60) {
-    window.scrollBy(0, 400);
+async ([step, seconds]) => {
+  const frames = [], began = performance.now();
+  let last = began, still = 0;
+  while (still < 30 && last - began < seconds * 1000) {
+    scrollBy(0, step);
     await new Promise(requestAnimationFrame);
     const now = performance.now();
     frames.push(now - last);
     last = now;
-    const at = document.documentElement.scrollHeight;
-    const end = window.scrollY + innerHeight >= at - 2;
-    still = end && at === height && !document.querySelector("#more") ? still + 1 : 0;
-    height = at;
+    const end = scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
+    still = end && !document.querySelector("#more") ? still + 1 : 0;
   }
-  return { frames, tiles: document.querySelectorAll(".tile").length };
-})()
+  return { frames, tiles: document.querySelectorAll(".tile").length, seconds: (last - began) / 1000 };
+}
 """
+"""Scrolls `step` pixels a frame, to the end or for so many seconds."""
 
 
 async def fill(ctx: Context, images: int) -> None:
@@ -77,24 +76,29 @@ async def first_view(browser: Browser, url: str) -> float:
     return took
 
 
-async def scrolled(browser: Browser, url: str) -> tuple[int, list[float], float]:
-    """Tiles at the end, milliseconds of each frame, and megabytes of the page's own heap."""
+async def scrolled(browser: Browser, url: str, step: int, seconds: float, *, pictures: bool) -> str:
+    """What it was like to scroll. Without `pictures` none is asked for, so that the page alone is measured."""
     context = await browser.new_context(viewport={"width": 1280, "height": 860})
     page = await context.new_page()
-    page.set_default_timeout(300_000)
+    if not pictures:
+        await page.route("**/thumbnails/**", lambda route: route.abort())
+    page.set_default_timeout(seconds * 2_000 + 30_000)
     await page.goto(url)
-    found = await page.evaluate(SCROLL)
-    heap = await page.evaluate("performance.memory ? performance.memory.usedJSHeapSize / 1e6 : 0")
+    found = await page.evaluate(SCROLL, [step, seconds])
     await context.close()
-    return found["tiles"], found["frames"], heap
+    frames = sorted(found["frames"])
+    late = frames[int(len(frames) * 0.99)]
+    return (
+        f"{found['tiles']} tiles after {found['seconds']:.0f} s; frames: median {statistics.median(frames):.0f} ms, "
+        f"99th percentile {late:.0f} ms, longest {frames[-1]:.0f} ms"
+    )
 
 
 async def measure(images: int, views: int, chromium: str) -> None:
     """Fill, look, scroll, and print."""
     with tempfile.TemporaryDirectory() as folder:
-        async with Simulator(
-            SimulatorOptions(latency=(0.0, 0.0), result_spread=(0.0, 0.0), image_bytes=32_768)
-        ) as simulator:
+        at_once = SimulatorOptions(latency=(0.0, 0.0), result_spread=(0.0, 0.0), image_bytes=32_768)
+        async with Simulator(at_once) as simulator:
             with bind("127.0.0.1", 0) as listener:
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
                 settings = Settings(
@@ -110,17 +114,15 @@ async def measure(images: int, views: int, chromium: str) -> None:
                     browser = await playwright.chromium.launch(executable_path=chromium)
                     cold = await first_view(browser, url)
                     warm = [await first_view(browser, url) for _ in range(views)]
-                    tiles, frames, heap = await scrolled(browser, url)
+                    middle, spread = statistics.median(warm), f"{min(warm):.2f} to {max(warm):.2f}"
+                    print(f"{images} images; browser and service on the same machine; {views} views")
+                    print(f"first view, thumbnails not made yet         {cold:.2f} s")
+                    print(f"first view, median (least to most)          {middle:.2f} s ({spread})", flush=True)
+                    far = await scrolled(browser, url, 800, 120.0, pictures=False)
+                    print(f"to the end without pictures, 800 px a frame {far}", flush=True)
+                    near = await scrolled(browser, url, 60, 15.0, pictures=True)
+                    print(f"with pictures, 60 px a frame                {near}")
                     await browser.close()
-    frames.sort()
-    middle, spread = statistics.median(warm), f"{min(warm):.2f} to {max(warm):.2f}"
-    late = frames[int(len(frames) * 0.99)]
-    print(f"{images} images; browser and service on the same machine; {views} views")
-    print(f"first view, thumbnails not made yet      {cold:.2f} s")
-    print(f"first view, median (least to most)       {middle:.2f} s ({spread})")
-    print(f"scrolled to the end of {tiles} tiles, {len(frames)} frames:")
-    print(f"  median {statistics.median(frames):.0f} ms, 99th percentile {late:.0f} ms, longest {frames[-1]:.0f} ms")
-    print(f"  script heap {heap:.0f} MB")
 
 
 def main() -> None:

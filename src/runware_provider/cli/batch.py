@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runware_provider.cli import FAILED, INTERRUPTED, TRY_AGAIN, render
+from runware_provider.cli import FAILED, INTERRUPTED, TRY_AGAIN
 from runware_provider.cli.batch_bar import Count, bar
 from runware_provider.cli.batch_file import Line
 from runware_provider.cli.batch_journal import Entry, Journal, Kept
@@ -24,6 +24,7 @@ from runware_provider.cli.patience import Impatient, Patience, not_configured
 from runware_provider.cli.recipes import SUFFIX, recipe_of, written
 from runware_provider.errors import StateUnavailable
 from runware_provider.settings import Settings
+from runware_provider.words import explain
 
 FREE = {"fetch_failed", "storage_failed"}
 """What failed after Runware had made the image: trying again costs nothing."""
@@ -305,6 +306,6 @@ def _codes(state: dict[str, Any]) -> set[str]:
 def _why(state: dict[str, Any]) -> str:
     errors = [output["error"] for output in state["outputs"] if output["type"] == "error"]
     first = state["error"] or (errors[0] if errors else None)
-    words = render.explain(first) if first else "no image came"
+    words = explain(first) if first else "no image came"
     counts = state["counts"]
     return f"{counts['stored']} of {counts['expected']} came; {words}" if counts["stored"] else words

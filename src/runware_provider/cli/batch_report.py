@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.text import Text
 
-from runware_provider.cli import render
 from runware_provider.cli.batch_bar import duration
 from runware_provider.cli.batch_file import unit_of
 from runware_provider.cli.batch_journal import Entry, Journal
 from runware_provider.cli.batch_plan import LABEL, Source
 from runware_provider.cli.console import err, out, print_json, say
 from runware_provider.errors import InvalidArgs
+from runware_provider.words import money
 
 NAME = "report.json"
 SHOWN = 20
@@ -102,7 +102,7 @@ def _add(totals: dict[str, Any], entry: Entry) -> None:
 def _tell(run: Report, totals: dict[str, Any]) -> None:
     words = [f"{totals['done']:,} of {totals['requests']:,} done"]
     words += [f"{totals[name]:,} {name}" for name in ("failed", "open") if totals[name]]
-    cost = render.money(totals["cost_micros"])
+    cost = money(totals["cost_micros"])
     if totals["unpriced"]:
         cost += f", and what {totals['unpriced']:,} images cost, of which Runware did not say"
     lines = {

@@ -17,6 +17,7 @@ from runware_provider.serving import bind, serving, until_stopped
 from runware_provider.settings import Settings
 from runware_provider.simulator import Simulator, SimulatorOptions
 from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, ListArgs, SuccessOutput
+from runware_provider.words import money
 
 _STEPS = {
     "created": "committed to state, before a cent is spent",
@@ -143,7 +144,7 @@ async def _row(ctx: Context, state: GenerationState) -> None:
         "model": row.model or "",
         "prompt": row.prompt or "",
         "images": f"{row.counts.stored} of {row.counts.expected}",
-        "cost": render.money(row.cost_micros),
+        "cost": money(row.cost_micros),
         "labels": ", ".join(f"{key}={value}" for key, value in row.metadata.items()),
     }
     for name, value in values.items():

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from runware_provider.cli import FAILED, render
+from runware_provider.cli import FAILED
 from runware_provider.cli.commands import path_of
 from runware_provider.cli.connection import Api, connected
 from runware_provider.cli.console import err, out, print_json, say
@@ -22,6 +22,7 @@ from runware_provider.cli.listing import pages
 from runware_provider.cli.recipes import SUFFIX, recipe_of, written
 from runware_provider.errors import ConfigurationError
 from runware_provider.settings import Settings
+from runware_provider.words import size
 
 AT_ONCE = 4
 """Images that are read at once: more would only wait for the disk."""
@@ -41,7 +42,7 @@ class Exported:
     failed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.images + self.there:,} images, {render.size(self.size_bytes)}"
+        return f"{self.images + self.there:,} images, {size(self.size_bytes)}"
 
 
 class Target(Protocol):
@@ -113,7 +114,7 @@ def _tell(total: Exported, to: Path) -> None:
     if not total.generations:
         say(out, "nothing found")
         return
-    words = f"{total.images:,} images, {render.size(total.size_bytes)}, of {total.generations:,} generations in "
+    words = f"{total.images:,} images, {size(total.size_bytes)}, of {total.generations:,} generations in "
     more = f"; {total.there:,} more were there already" if total.there else ""
     say(out, words, (str(to), "bold"), more)
     if total.failed > COMPLAINTS:

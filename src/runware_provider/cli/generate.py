@@ -17,6 +17,7 @@ from runware_provider.cli.options import MODEL
 from runware_provider.cli.recipes import SUFFIX, recipe_of, written
 from runware_provider.errors import ConfigurationError
 from runware_provider.settings import Settings
+from runware_provider.words import explain
 
 
 async def generate(settings: Settings, wish: Fields, folder: Path, *, recipe: bool, as_json: bool) -> int:
@@ -115,7 +116,7 @@ def _step(state: dict[str, Any], number: int) -> tuple[int, str]:
     if number < len(outputs):
         output = outputs[number]
         if output["type"] == "error":
-            return 3, f"failed: {render.explain(output['error'])}"
+            return 3, f"failed: {explain(output['error'])}"
         return (3, "in the database") if state["projected_at"] and state["completed_at"] else (2, "stored")
     if state["completed_at"]:
         return 3, "did not come"
@@ -143,10 +144,10 @@ def _report(state: dict[str, Any], files: dict[str, Path]) -> None:
     stored = [(str(files[output["id"]]), output) for output in state["outputs"] if output["id"] in files]
     if stored:
         render.pictures("file", stored)
-    reasons = [render.explain(output["error"]) for output in state["outputs"] if output["type"] == "error"]
+    reasons = [explain(output["error"]) for output in state["outputs"] if output["type"] == "error"]
     for reason in dict.fromkeys(reasons):
         say(err, ("failed: ", "red"), reason)
     if state["error"] is not None:
-        say(err, ("error: ", "red"), render.explain(state["error"]))
+        say(err, ("error: ", "red"), explain(state["error"]))
     if not files:
         say(err, f"no image came; see: runware-provider show {state['id']}")

@@ -11,6 +11,7 @@ from runware_provider.cli.connection import Api, connected
 from runware_provider.cli.console import discard, err, out, print_json, say
 from runware_provider.cli.layout import Column, records
 from runware_provider.settings import Settings
+from runware_provider.words import money
 
 Form = Literal["table", "json", "csv"]
 
@@ -143,7 +144,7 @@ def _table(page: dict[str, Any], *, asked: bool) -> None:
             render.when(item["created_at"]),
             render.status(item["status"], item["error_code"]),
             f"{item['counts']['stored']}/{item['counts']['expected']}",
-            render.money(item["cost_micros"]),
+            money(item["cost_micros"]),
             item["model"],
             item["prompt"],
         )

@@ -7,23 +7,9 @@ from rich.text import Text
 
 from runware_provider.cli.console import out, say
 from runware_provider.cli.layout import Column, records
+from runware_provider.words import explain, money, size
 
 _COLOURS = {"completed": "green", "failed": "red", "running": "yellow"}
-
-
-def money(micros: int | None) -> str:
-    """`$0.0038`; a dash for a cost that Runware did not say."""
-    return "–" if micros is None else f"${micros / 1_000_000:.6f}".rstrip("0").ljust(5, "0")
-
-
-def size(count: int) -> str:
-    """Bytes as people read them."""
-    number = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            break
-        number /= 1000
-    return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
 
 
 def when(time: str | None) -> str:
@@ -102,30 +88,3 @@ def pictures(title: str, shown: list[tuple[str, dict[str, Any]]]) -> None:
             for name, output in shown
         ],
     )
-
-
-def explain(error: dict[str, Any]) -> str:
-    """One error of either level in plain words."""
-    match error["code"]:
-        case "http_error":
-            return f"Runware answered HTTP {error['status']} after {error['attempts']} attempts: {error['body'][:200]}"
-        case "network_error":
-            return f"Runware could not be reached ({error['attempts']} attempts): {error['reason']}"
-        case "api_rejected" | "webhook_error":
-            words = [str(each.get("message") or each.get("code") or each) for each in error["errors"]]
-            return "Runware says: " + ("; ".join(words) or "no reason")
-        case "timeout":
-            return f"{error['received']} of {error['expected']} results came in time; later ones are still kept"
-        case "projection_failed":
-            return f"stored, but the database refused it: {error['message']} (mend it, then replay)"
-        case "fetch_failed":
-            what = f"HTTP {error['status']}" if error["status"] else error["reason"]
-            return f"the image could not be fetched: {what} ({error['attempts']} attempts)"
-        case "content_rejected":
-            return f"not kept ({error['reason']}): {error['message']}"
-        case "storage_failed":
-            return f"the object store refused it: {error['message']}"
-        case "validation":
-            return "an unknown delivery: " + "; ".join(error["issues"])
-        case code:
-            return str(code)

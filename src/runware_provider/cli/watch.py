@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
-from runware_provider.cli import FAILED, render
+from runware_provider.cli import FAILED
 from runware_provider.cli.commands import path_of
 from runware_provider.cli.connection import Api, connected, of_service
 from runware_provider.cli.console import Part, columns_of, err, fitted, line_of, out, say
@@ -20,6 +20,7 @@ from runware_provider.cli.generate import Elapsed
 from runware_provider.cli.patience import Patience
 from runware_provider.errors import InvalidArgs, StateUnavailable
 from runware_provider.settings import Settings
+from runware_provider.words import explain, money
 
 MOST = 100
 """Generations that are followed by their ids at once; each holds a stream."""
@@ -196,13 +197,13 @@ def standing(state: dict[str, Any]) -> str:
     costs = [output["cost_micros"] for output in state["outputs"] if output["type"] == "success"]
     words_of = [f"{state['status']}, {of}"]
     if costs and None not in costs:
-        words_of.append(render.money(sum(costs)))
+        words_of.append(money(sum(costs)))
     errors = [output["error"] for output in state["outputs"] if output["type"] == "error"]
     first = state["error"] or (errors[0] if errors else None)
     if first is not None:
-        words_of.append(render.explain(first))
+        words_of.append(explain(first))
     elif state["projection_error"] is not None:
-        words_of.append(render.explain(state["projection_error"]))
+        words_of.append(explain(state["projection_error"]))
     return ", ".join(words_of)
 
 
