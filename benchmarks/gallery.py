@@ -118,7 +118,7 @@ async def measure(images: int, views: int, chromium: str) -> None:
                     print(f"{images} images; browser and service on the same machine; {views} views")
                     print(f"first view, thumbnails not made yet         {cold:.2f} s")
                     print(f"first view, median (least to most)          {middle:.2f} s ({spread})", flush=True)
-                    far = await scrolled(browser, url, 800, 120.0, pictures=False)
+                    far = await scrolled(browser, url, 800, 90.0, pictures=False)
                     print(f"to the end without pictures, 800 px a frame {far}", flush=True)
                     near = await scrolled(browser, url, 60, 15.0, pictures=True)
                     print(f"with pictures, 60 px a frame                {near}")

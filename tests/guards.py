@@ -111,6 +111,8 @@ RUNWARE = "tests/test_runware.py::"
 NODES = "tests/durable/test_many_nodes.py::"
 DEATH = "tests/conformance/test_death.py::"
 BATCH = "tests/cli/test_batch.py::"
+DOORS = "tests/web/test_doors.py::"
+THUMBNAILS = "tests/web/test_thumbnails.py::"
 
 MONEY = (
     a_guard(
@@ -702,7 +704,87 @@ COMMANDS = (
     ),
 )
 
-GUARDS = MONEY + RESULTS + KEPT + NOBODY_IN + SHARED + COMMANDS
+LOOKED_AT = (
+    a_guard(
+        "gallery: another site's page changes nothing",
+        "api/guard.py",
+        'return site not in {"same-origin", "none"}',
+        "return False",
+        DOORS + "test_another_sites_page_may_change_nothing",
+    ),
+    a_guard(
+        "gallery: where a browser says no site, its origin counts",
+        "api/guard.py",
+        'return origin is not None and urlsplit(origin).netloc != headers.get("host")',
+        "return False",
+        DOORS + "test_another_sites_page_may_change_nothing",
+    ),
+    a_guard(
+        "gallery: a session is signed",
+        "sessions.py",
+        'not hmac.compare_digest(self._sign(f"{match[1]}.{match[2]}"), match[3])',
+        "len(match[3]) < 43",
+        DOORS + "test_a_session_ends_with_its_time_and_with_its_token",
+    ),
+    a_guard(
+        "gallery: a session ends with its token",
+        "sessions.py",
+        " and self._tokens.has(match[2])",
+        "",
+        DOORS + "test_a_session_ends_with_its_time_and_with_its_token",
+    ),
+    a_guard(
+        "gallery: signing in leads to no other site",
+        "web/paths.py",
+        "return wanted if ours and wanted is not None else GRID",
+        "return wanted or GRID",
+        DOORS + "test_signing_in_leads_to_no_other_site",
+    ),
+    a_guard(
+        "gallery: a form sent twice is paid for once",
+        "web/asking.py",
+        'idempotency_key=f"form {form.key}"',
+        "idempotency_key=None",
+        "tests/web/test_forms.py::test_a_form_that_is_sent_twice_is_paid_for_once",
+    ),
+    a_guard(
+        "size limit: thumbnails on the disk",
+        "web/thumbnails.py",
+        "while self._total > MAX_CACHE_BYTES:",
+        "while self._total < 0:",
+        THUMBNAILS + "test_the_cache_has_a_limit",
+    ),
+    a_guard(
+        "deleted: no thumbnail stays",
+        "web/thumbnails.py",
+        "if await self._is_gone(generation_id):",
+        "if generation_id is None:",
+        THUMBNAILS + "test_a_deleted_generation_has_no_thumbnails_left",
+    ),
+    a_guard(
+        "news: who lags behind is told so",
+        "durable/watchers.py",
+        "if len(self._versions) > FEED_LIMIT:",
+        "if len(self._versions) < 0:",
+        "tests/conformance/test_news.py::test_who_is_far_too_slow_is_told_to_look_for_himself",
+    ),
+    a_guard(
+        "size limit: event streams",
+        "api/events.py",
+        "if self._open >= MAX_STREAMS:",
+        "if self._open < 0:",
+        "tests/api/test_all_events.py::test_streams_have_a_limit",
+    ),
+    a_guard(
+        "size limit: what a search looks at",
+        "projection/queries.py",
+        "window.order_by(at.desc(), id_.desc()).limit(literal_column(str(WINDOW)))",
+        'window.order_by(at.desc(), id_.desc()).limit(literal_column("1000000"))',
+        "tests/projection/test_list.py::test_looking_for_what_is_rare_goes_on_page_by_page",
+    ),
+)
+
+GUARDS = MONEY + RESULTS + KEPT + NOBODY_IN + SHARED + COMMANDS + LOOKED_AT
 
 
 def main() -> int:

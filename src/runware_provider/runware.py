@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 
@@ -184,7 +185,7 @@ class RunwareClient:
     async def _post(self, tasks: Sequence[JsonObject]) -> tuple[int, Mapping[str, str], bytes]:
         payload = json.dumps(tasks, ensure_ascii=False, allow_nan=False).encode()
         async with self._session.post(
-            self.url, data=payload, headers={"Content-Type": "application/json"}, allow_redirects=False
+            self.url, data=BytesIO(payload), headers={"Content-Type": "application/json"}, allow_redirects=False
         ) as response:
             if date := response.headers.get("Date"):
                 self._dated = (self._clock(), date)

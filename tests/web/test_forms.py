@@ -134,6 +134,24 @@ async def test_to_vary_is_to_begin_from_what_was_asked(service: Service) -> None
     assert (again.input, again.metadata) == (first.input, first.metadata)
 
 
+async def test_an_image_inside_a_request_is_kept_without_being_shown(service: Service) -> None:
+    """It would make a page of megabytes; to vary takes it from where it is."""
+    picture = "data:image/png;base64," + "A" * 1_200_000
+    first = await service.made(seedImage=picture, strength=0.5)
+
+    for path in (f"/g/{first.id}", f"/g/{first.id}/live", f"/new?from={first.id}", "/"):
+        assert len((await service.get(path)).body) < 100_000, path
+    async with a_browser() as browser, a_visitor(browser, service.url) as visitor:
+        await visitor.open(f"/new?from={first.id}")
+        await visitor.page.get_by_text("sent as before: seedImage").wait_for()
+        await visitor.page.get_by_label("Prompt").fill("another prompt")
+        await visitor.page.get_by_role("button", name="Generate").click()
+        await visitor.page.wait_for_url("**/#g-*")
+
+    again = await service.ctx.runtime.get_state((await service.ctx.runtime.ids())[-1])
+    assert again.input == first.input | {"positivePrompt": "another prompt"}
+
+
 async def test_what_is_no_form_is_refused(service: Service) -> None:
     """In a page's words; nothing is made."""
     answer = await service.post("/new", data=json.dumps(FORM), headers={"Content-Type": "application/json"})

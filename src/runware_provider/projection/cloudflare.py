@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -106,7 +107,7 @@ class D1Api:
     async def _post(self, request: bytes, seconds: float) -> _Answer:
         timeout = aiohttp.ClientTimeout(total=seconds, connect=5)
         # A redirect would take the token elsewhere.
-        post = self._session.post(self._url, data=request, timeout=timeout, allow_redirects=False)
+        post = self._session.post(self._url, data=BytesIO(request), timeout=timeout, allow_redirects=False)
         try:
             async with post as response:
                 self._spacing = _spacing(response.headers.get("Ratelimit", ""))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -36,6 +36,7 @@ _NAMES: Mapping[str, str] = {
 }
 """Of a field of the form, Runware's."""
 
+_RUNWARES = frozenset(_NAMES.values())
 _NUMBERS = {"width", "height", "number", "seed", "steps"}
 FIELDS = (*_NAMES, "advanced", "labels")
 
@@ -44,12 +45,15 @@ FIELDS = (*_NAMES, "advanced", "labels")
 class Form:
     """`given`: text by field. `problems`: what is wrong, by field; what is no field's stands under `form`.
 
-    `key`: sent again, the same form makes the same generation.
+    `key`: sent again, the same form makes the same generation. `kept`: Runware's fields that are too large for a form
+    and are taken from the generation `source` when it is sent.
     """
 
     given: Mapping[str, str]
     problems: Mapping[str, str] = field(default_factory=dict)
     key: str = field(default_factory=lambda: str(uuid4()))
+    source: str = ""
+    kept: Sequence[str] = ()
 
 
 def blank() -> Form:
@@ -58,9 +62,14 @@ def blank() -> Form:
     return Form(given)
 
 
+EDITABLE = 20_000
+"""Characters of one field of Runware's that is put into the form; an image as text is not."""
+
+
 def like(state: GenerationState) -> Form:
     """A form that asks for what `state` was asked for."""
-    rest = dict(state.input)
+    kept = [name for name, value in state.input.items() if name not in _RUNWARES and _length(value) > EDITABLE]
+    rest = {name: value for name, value in state.input.items() if name not in kept}
     given = dict.fromkeys(FIELDS, "")
     for name, runwares in _NAMES.items():
         value = rest.get(runwares)
@@ -69,14 +78,19 @@ def like(state: GenerationState) -> Form:
     given["number"] = given["number"] or "1"
     given["advanced"] = json.dumps(rest, ensure_ascii=False, indent=2) if rest else ""
     given["labels"] = "\n".join(f"{key}={value}" for key, value in state.metadata.items())
-    return Form(given)
+    return Form(given, source=str(state.id), kept=kept)
 
 
-def read_form(sent: Mapping[str, str]) -> tuple[Form, CreateArgs | None]:
-    """What was sent, and what it asks for; None when something is wrong, which the form then says."""
+def read_form(sent: Mapping[str, str], source: JsonObject | None = None) -> tuple[Form, CreateArgs | None]:
+    """What was sent, and what it asks for; None when something is wrong, which the form then says.
+
+    `source`: the input that fields which are `kept` are taken from.
+    """
     given = {name: sent.get(name, "").replace("\r\n", "\n") for name in FIELDS}
     problems: dict[str, str] = {}
-    asked = _advanced(given["advanced"], problems)
+    kept = [name for name in sent.get("kept", "").split(",") if source is not None and name in source]
+    asked = {name: source[name] for name in kept} if source is not None else {}
+    asked |= _advanced(given["advanced"], problems)
     for name, runwares in _NAMES.items():
         text = given[name].strip()
         if not text:
@@ -96,7 +110,7 @@ def read_form(sent: Mapping[str, str]) -> tuple[Form, CreateArgs | None]:
         problems["prompt"] = "is what is to be pictured"
     labels = _labels(given["labels"], problems)
     key = sent.get("key", "")[:64]
-    form = Form(given, problems, key) if key else Form(given, problems)
+    form = Form(given, problems, key or str(uuid4()), sent.get("from", "")[:36], kept)
     if problems:
         return form, None
     return form, CreateArgs(input=asked, metadata=labels, idempotency_key=f"form {form.key}")
@@ -109,7 +123,7 @@ def refused_by_us(form: Form, error: InvalidArgs) -> Form:
         level, _, name = where.partition(".")
         place = "labels" if level == "metadata" else _place(name)
         problems[place] = message if place in _NAMES else f"{name or where}: {message}"
-    return Form(form.given, problems)
+    return replace(form, problems=problems, key=str(uuid4()))
 
 
 def refused_by_runware(form: Form, state: GenerationState) -> Form:
@@ -124,11 +138,15 @@ def refused_by_runware(form: Form, state: GenerationState) -> Form:
             problems[place] = f"{problems[place]} {message}" if place in problems else message
     if not problems and error is not None:
         problems["form"] = explain(error.model_dump(mode="json"))
-    return Form(form.given, problems)
+    return replace(form, problems=problems, key=str(uuid4()))
 
 
 def _place(runwares: str) -> str:
     return next((name for name, own in _NAMES.items() if own == runwares), "advanced" if runwares else "form")
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str) else len(json.dumps(value))
 
 
 def _advanced(text: str, problems: dict[str, str]) -> JsonObject:

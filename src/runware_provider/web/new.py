@@ -1,8 +1,9 @@
 """The form for a new generation."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -20,7 +21,7 @@ from runware_provider.errors import (
     StateUnavailable,
     TooManyInFlight,
 )
-from runware_provider.types import GenerationArgs, GenerationState
+from runware_provider.types import GenerationArgs, GenerationState, JsonObject
 from runware_provider.web import asking
 from runware_provider.web.asking import Form
 from runware_provider.web.forms import read_fields
@@ -39,9 +40,20 @@ async def form(ctx: Context, request: Request) -> Response:
     return await _page(ctx, request, shown, None, 200)
 
 
+async def _source(ctx: Context, id_: str) -> JsonObject:
+    """The input of the generation that a form began from. Raises GenerationNotFound."""
+    try:
+        args = GenerationArgs(generation_id=UUID(id_))
+    except ValueError:
+        raise GenerationNotFound("there is no such generation to begin from") from None
+    return (await get_generation(ctx, args)).input
+
+
 async def create(ctx: Context, request: Request) -> Response:
     """`POST /new`. What is wrong stands beside its field, and nothing that was typed is lost."""
-    shown, args = asking.read_form(await read_fields(request))
+    fields = await read_fields(request)
+    source = await _source(ctx, fields.get("from", "")) if fields.get("kept") else None
+    shown, args = asking.read_form(fields, source)
     if args is None:
         return await _page(ctx, request, shown, None, 422)
     try:
@@ -56,7 +68,8 @@ async def create(ctx: Context, request: Request) -> Response:
         TooManyInFlight,
     ) as error:
         status = 402 if isinstance(error, OverBudget) else 409 if isinstance(error, IdempotencyConflict) else 503
-        return await _page(ctx, request, Form(shown.given, {"form": str(error)}), None, status)
+        refused = replace(shown, problems={"form": str(error)}, key=str(uuid4()))
+        return await _page(ctx, request, refused, None, status)
     if state.dispatch == "refused":
         return await _page(ctx, request, asking.refused_by_runware(shown, state), state, 422)
     with suppress(ServiceStopping):

@@ -14,7 +14,7 @@ from runware_provider.stub import get_generation_stub
 from runware_provider.types import GenerationArgs, GenerationState, SuccessOutput
 from runware_provider.web import calls
 from runware_provider.web.forms import read_fields
-from runware_provider.web.render import fragment, page
+from runware_provider.web.render import brief, fragment, page
 from runware_provider.web.views import STEPS, errors_of, in_order, prompt_of, tiles_of
 
 MAX_SHOWN = 64
@@ -104,6 +104,7 @@ def _values(ctx: Context, request: Request, state: GenerationState) -> dict[str,
     costs = [image.cost_micros for image in images if image.cost_micros is not None]
     address = f"{request.url.scheme}://{request.url.netloc}{base}/v1/generations"
     tokens = bool(ctx.client_tokens)
+    shown = brief(state.input)
     reached = {entry.event for entry in state.timeline}
     return {
         "state": state,
@@ -118,8 +119,8 @@ def _values(ctx: Context, request: Request, state: GenerationState) -> dict[str,
         "refused": state.dispatch == "refused" and not images,
         "cost_micros": sum(costs) if costs else None,
         "can_retry": state.counts.failed > 0 and any(code in reached for code in ("delivered", "retry")),
-        "curl": calls.curl(address, state.input, state.metadata, token=tokens),
-        "python": calls.python(address, state.input, state.metadata, token=tokens),
+        "curl": calls.curl(address, shown, state.metadata, token=tokens),
+        "python": calls.python(address, shown, state.metadata, token=tokens),
         "key": str(uuid4()),
     }
 

@@ -43,9 +43,26 @@ def environment() -> "Environment":
     return made
 
 
+MOST_CHARACTERS = 2_000
+"""Of one string in what is shown; an input may hold whole images as text."""
+
+
 def pretty(value: Any) -> str:
     """JSON for people."""
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return json.dumps(brief(value), ensure_ascii=False, indent=2)
+
+
+def brief(value: Any) -> Any:
+    """`value` with its long strings cut, which they then say."""
+    match value:
+        case str() if len(value) > MOST_CHARACTERS:
+            return f"{value[:80]}… ({len(value):,} characters)"
+        case dict():
+            return {name: brief(each) for name, each in value.items()}
+        case list():
+            return [brief(each) for each in value]
+        case _:
+            return value
 
 
 def fragment(request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:

@@ -55,7 +55,7 @@
     const mark = $("#link");
     let source = null, asking = null, again = null;
     const show = (state) => { if (mark && mark.dataset.link !== state) { mark.dataset.link = state; mark.textContent = state === "on" ? "" : "reconnecting"; } };
-    const ask = () => { if (!asking) asking = setInterval(() => { if (!document.hidden) reload(); }, 2000); };
+    const ask = () => { if (!asking) asking = setInterval(reload, 2000); };
     const open = () => {
       again = null;
       source = new EventSource(`${base}/v1/events`);
@@ -75,16 +75,22 @@
     addEventListener("pageshow", (event) => { if (event.persisted) open(); });
     addEventListener("online", reload);
   };
-  // Calls `work` soon, never twice at once, and once more when asked for meanwhile.
+  // Calls `work` soon, never twice at once, once more when asked for meanwhile, not while nobody looks, and the less often the
+  // longer it takes: many who watch a busy service must not be what keeps it busy.
   const calmly = (pause, work) => {
-    let timer = null, busy = false, wanted = false;
+    let timer = null, busy = false, wanted = false, rest = pause;
     const run = async () => {
-      timer = null; busy = true; wanted = false;
+      timer = null;
+      if (document.hidden) { wanted = true; return; }
+      busy = true; wanted = false;
+      const began = performance.now();
       try { await work(); } catch { /* asked again at the next news */ }
+      rest = Math.min(3000, Math.max(pause, 8 * (performance.now() - began)));
       busy = false;
       if (wanted) call();
     };
-    const call = () => { if (busy) wanted = true; else if (!timer) timer = setTimeout(run, pause); };
+    const call = () => { if (busy) wanted = true; else if (!timer) { timer = setTimeout(run, rest); rest = pause; } };
+    document.addEventListener("visibilitychange", () => { if (!document.hidden && wanted && !busy) call(); });
     return call;
   };
 
@@ -94,11 +100,20 @@
     const first = grid.dataset.first === "1", filtered = grid.dataset.filtered === "1";
     const known = (id) => document.getElementById(`g-${id}`);
     const stale = new Map();
+    // Where what is older goes: a stretch has some hundred tiles, so that a new page lays out these and not ten thousand.
+    const stretch = () => {
+      const last = $(".stretch:last-of-type", grid);
+      if ($$(".tile", last).length < 400) return last;
+      const made = document.createElement("div");
+      made.className = "stretch";
+      last.after(made);
+      return made;
+    };
     const place = (sent) => {
       const shown = document.getElementById(sent.id);
       if (shown) { if (+sent.dataset.version >= +shown.dataset.version || !+sent.dataset.version) { told(shown, sent); bring(shown, sent); } return; }
-      const before = $$(":scope > .card", grid).find((each) => each.dataset.at <= sent.dataset.at);
-      grid.insertBefore(sent, before || $("#more"));
+      const before = $$(".card", grid).find((each) => each.dataset.at <= sent.dataset.at);
+      if (before) before.before(sent); else stretch().append(sent);
       $("#nothing")?.remove();
     };
     const told = (shown, sent) => {
@@ -125,7 +140,7 @@
     const newest = calmly(filtered ? 1000 : 150, async () => {
       if (!first) return;
       const sent = parsed(await get(`/cards${grid.dataset.query}`));
-      const oldest = $$(":scope > .card", grid).pop();
+      const oldest = $$(".card", grid).pop();
       for (const card of $$(".card", sent)) if (known(card.id.slice(2)) || !$("#more") || !oldest || card.dataset.at >= oldest.dataset.at) place(card);
       tick();
     });
@@ -151,7 +166,8 @@
         const sent = parsed(await get(`/cards${new URL(link.href).search}`));
         const next = $("#more", sent);
         link.remove();
-        for (const card of $$(".card", sent)) if (!document.getElementById(card.id)) grid.append(card);
+        const to = stretch();
+        for (const card of $$(".card", sent)) if (!document.getElementById(card.id)) to.append(card);
         if (next) { grid.append(next); seen.observe(next); }
       } catch { /* the link stays, to be pressed */ }
       fetching = false;
