@@ -1,4 +1,4 @@
-.PHONY: setup setup-dev demo gallery serve screenshots test test-slow faults check fix docs clean
+.PHONY: setup setup-dev demo gallery serve screenshots test test-slow faults bench check fix docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -36,6 +36,9 @@ test-slow: setup-dev
 
 faults: setup-dev
 	@$(BIN)/python -m tests.faults
+
+bench: setup-dev
+	@$(BIN)/python -m benchmarks
 
 check: setup-dev
 	$(BIN)/ruff format --check .

@@ -1,174 +1,109 @@
-"""Webhook acknowledgements a second, committed, over 64 connections, while images are being stored.
+"""Webhook acknowledgements a second, each committed, over 64 connections, with nothing to process."""
 
-`python -m benchmarks.acks [--seconds 8] [--idle]`. Starts a simulator and a service as processes of their own, on
-loopback. Prints what the harness itself costs first: the same requests against a server that only says 200.
-"""
-
-import argparse
 import asyncio
-import itertools
-import json
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
-from uuid import UUID, uuid4
+import multiprocessing
+from collections.abc import Sequence
+from multiprocessing.connection import Connection as Pipe
+from time import perf_counter, process_time
 
-from runware_provider.tokens import WebhookTokens
-from tests.e2e.processes import Service, World, fetch
+import uvloop
 
-SECRET = "of-the-benchmark"
+from benchmarks.figures import Figure, Report, percentile
+from benchmarks.service import Bench, a_service
+from benchmarks.stand_in import HELD, StandIn
+from benchmarks.wire import Answer, Connection, serve
+
 CONNECTIONS = 64
-GENERATIONS = 200
+GENERATIONS = 1_500
 RESULTS = 20
-STORED_AT_ONCE = 16
-IMAGE_BYTES = 1_000_000
+EACH = 3
+"""Deliveries for one generation in a round; after five rounds it has 15 of its 20 results, so that none is complete."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Acknowledgements a second and their times in milliseconds."""
-
-    rate: float
-    p50: float
-    p99: float
-
-    def __str__(self) -> str:
-        return f"{self.rate:8,.0f}/s   p50 {self.p50:6.2f} ms   p99 {self.p99:6.2f} ms"
-
-
-async def post_all(address: str, requests: Iterable[bytes]) -> Measured:
-    """Post each of `requests`, over `CONNECTIONS` connections."""
-    host, port = urlsplit(address).netloc.split(":")
+async def post_all(port: int, requests: Sequence[bytes]) -> tuple[float, list[float]]:
+    """Post each of `requests`, over `CONNECTIONS` connections; seconds for all, and for each."""
     waiting = iter(requests)
     times: list[float] = []
+    connections = [await Connection.open(port) for _ in range(CONNECTIONS)]
 
-    async def connection() -> None:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        try:
-            for request in waiting:
-                began = time.perf_counter()
-                writer.write(request)
-                head = await reader.readuntil(b"\r\n\r\n")
-                if not head.startswith(b"HTTP/1.1 200"):
-                    raise RuntimeError(f"not acknowledged: {head[:200]!r}")
-                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
-                times.append(time.perf_counter() - began)
-        finally:
-            writer.close()
+    async def use(connection: Connection) -> None:
+        for each in waiting:
+            began = perf_counter()
+            status, body = await connection.ask(each)
+            times.append(perf_counter() - began)
+            if status != 200:
+                raise RuntimeError(f"not acknowledged: {status} {body!r}")
 
-    began = time.perf_counter()
-    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
-    passed = time.perf_counter() - began
-    times.sort()
-    return Measured(len(times) / passed, 1000 * times[len(times) // 2], 1000 * times[int(len(times) * 0.99)])
+    began = perf_counter()
+    await asyncio.gather(*(use(each) for each in connections))
+    took = perf_counter() - began
+    for connection in connections:
+        connection.close()
+    return took, times
 
 
-def again_and_again(requests: Sequence[bytes], seconds: float) -> Iterator[bytes]:
-    """The requests in turn, for so long."""
-    until = time.perf_counter() + seconds
-    return itertools.takewhile(lambda _: time.perf_counter() < until, itertools.cycle(requests))
+def news(bench: Bench, round_: int) -> list[bytes]:
+    """One round of deliveries: errors of single images that were not heard of before. Each changes its generation."""
+    return [
+        StandIn.failure(task, 1 + round_ * EACH + number, bench.port)
+        for number in range(EACH)
+        for task in bench.stand_in.held
+    ]
 
 
-async def own_cost(seconds: float) -> Measured:
-    """What the harness reaches when nothing is done: its limit, in this one process."""
-    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n"
+def only_ok(told: Pipe) -> None:
+    """A process that says 200 to everything: what the harness reaches by itself."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-                await reader.readexactly(length)
-                writer.write(answer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+    async def run() -> None:
+        def ok(head: bytes, body: bytes) -> Answer:  # noqa: ARG001
+            return (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n",)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        body = json.dumps({"data": [{"taskUUID": str(uuid4()), "imageUUID": str(uuid4())}]}).encode()
-        request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        return await post_all(f"http://127.0.0.1:{port}", again_and_again([request], seconds))
+        server, port = await serve(ok)
+        told.send(port)
+        await server.serve_forever()
+
+    uvloop.run(run())
 
 
-def held_generations(service: Service) -> list[dict[str, Any]]:
-    """Generations that Runware never finishes, so that deliveries for them are news."""
-    return [service.create("held", numberResults=RESULTS) for _ in range(GENERATIONS)]
+async def harness_alone(requests: Sequence[bytes]) -> tuple[float, float]:
+    """Requests a second, and microseconds of the harness's processor for each."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=only_ok, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        port = await asyncio.to_thread(ours.recv)
+        before = process_time()
+        took, times = await post_all(port, requests)
+        return len(times) / took, (process_time() - before) / len(times) * 1e6
+    finally:
+        process.terminate()
+        process.join()
 
 
-def deliveries(service: Service, states: list[dict[str, Any]], *, distinct: bool) -> list[bytes]:
-    """Requests with one error each for one image: committed, and nothing to fetch. Distinct ones are news each."""
-    tokens = WebhookTokens([SECRET])
-    host = urlsplit(service.url).netloc
-    made: list[bytes] = []
-    for number in range(RESULTS if distinct else 1):
-        for state in states:
-            item = {
-                "taskType": "imageInference",
-                "taskUUID": state["task_uuid"],
-                "imageUUID": f"{number:08d}-0000-4000-8000-000000000000",
-                "code": "benchmark",
-                "message": "an error of one image, so that there is nothing to fetch",
-            }
-            body = json.dumps({"errors": [item]}).encode()
-            path = tokens.webhook_url("", UUID(state["id"]))
-            made.append(
-                f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n".encode()
-                + body
+async def measure(rounds: int) -> Report:
+    """The figures."""
+    rates, tails, cpu = [], [], []
+    async with a_service() as bench:
+        await bench.create(GENERATIONS, prompt=HELD, images=RESULTS)
+        alone, own = await harness_alone(news(bench, 0))
+        for number in range(rounds):
+            requests = news(bench, number)
+            before = bench.used()
+            took, times = await post_all(bench.port, requests)
+            used = bench.used() - before
+            rates.append(len(times) / took)
+            tails.append(percentile(times, 0.99) * 1e3)
+            cpu.append(used.service / len(times) * 1e6)
+    return Report(
+        [
+            Figure("webhook acknowledgements, committed, 64 connections", "/s", rates, "at least", 8_000),
+            Figure("… p99", "ms", tails, "at most", 20, digits=1),
+            Figure("… processor of the service for each", "µs", cpu),
+        ],
+        [
+            (
+                f"Posting alone, to a process that only says 200: {alone:,.0f}/s, "
+                f"{own:.0f} µs of the harness's processor each."
             )
-    return made
-
-
-async def keep_storing(service: Service, stop: asyncio.Event) -> int:
-    """Ask for sixteen images at a time until told to stop; returns how many were stored."""
-    stored = 0
-    while not stop.is_set():
-        state = await asyncio.to_thread(service.create, "stored", numberResults=STORED_AT_ONCE)
-        while not stop.is_set():
-            status, body = await asyncio.to_thread(fetch, f"{service.url}/v1/generations/{state['id']}")
-            now = json.loads(body)
-            if status == 200 and now["completed_at"]:
-                stored += now["counts"]["stored"]
-                break
-            await asyncio.sleep(0.05)
-    return stored
-
-
-async def measure(service: Service, seconds: float, *, idle: bool) -> None:
-    """Print the figures."""
-    print(f"harness alone             {await own_cost(2)}")
-    stop = asyncio.Event()
-    storing = None if idle else asyncio.create_task(keep_storing(service, stop))
-    states = await asyncio.to_thread(held_generations, service)
-    news = deliveries(service, states, distinct=True)
-    # Each once: a second time they would be repeats.
-    print(f"news (state changes)      {await post_all(service.url, news)}")
-    repeats = deliveries(service, states, distinct=False)
-    print(f"repeats (nothing to keep) {await post_all(service.url, again_and_again(repeats, seconds))}")
-    if storing is not None:
-        stop.set()
-        print(f"{await storing} images of {IMAGE_BYTES // 1000} KB were stored meanwhile")
-
-
-def main() -> None:
-    """Start everything, measure, stop everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--idle", action="store_true", help="nothing is stored meanwhile")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="acks-") as folder, World(Path(folder)) as world:
-        plan = Path(folder) / "faults.json"
-        plan.write_text(json.dumps({"rules": [{"on": "task", "do": "stuck", "prompt": "held"}]}))
-        world.simulate("--image-bytes", str(IMAGE_BYTES), "--faults", str(plan))
-        service = world.serve_with_webhooks(RUNWARE_PROVIDER_WEBHOOK_SECRET=SECRET)
-        asyncio.run(measure(service, options.seconds, idle=options.idle))
-
-
-if __name__ == "__main__":
-    main()
+        ],
+    )

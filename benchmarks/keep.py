@@ -7,65 +7,33 @@ The images come from a process of its own, which shares the machine's cores. Fou
 
 import argparse
 import asyncio
-import io
 import multiprocessing
 import os
-import random
 import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import cast
 from uuid import UUID
 
 import uvloop
-from PIL import Image
 
+from benchmarks import wire
+from benchmarks.images import a_jpeg
+from benchmarks.processes import most_memory
+from benchmarks.wire import answer
 from runware_provider.artifacts import Artifacts
-
-
-def a_jpeg(size: int) -> bytes:
-    """A JPEG of exactly `size` bytes, as a decoder of headers sees it: its picture is noise."""
-    small = io.BytesIO()
-    Image.effect_noise((256, 256), 80).save(small, "JPEG", quality=85)
-    start, rest = small.getvalue()[:2], small.getvalue()[2:]
-    # A scan as long as the image is what a real one has: noise without FF bytes, right before the end mark.
-    filling = random.Random(1).randbytes(max(0, size - len(start) - len(rest))).replace(b"\xff", b"\x00")
-    return start + rest[:-2] + filling + rest[-2:]
-
-
-class _Answer(asyncio.Protocol):
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
-        self._got = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.WriteTransport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._got += data
-        while b"\r\n\r\n" in self._got:
-            self._got = self._got.partition(b"\r\n\r\n")[2]
-            self._transport.write(self._answer)
 
 
 def serve(size: int, told: Connection) -> None:
     """Answer every request on a free port, which `told` is sent, with the same image."""
 
     async def run() -> None:
-        body = a_jpeg(size)
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        server = await asyncio.get_running_loop().create_server(lambda: _Answer(head + body), "127.0.0.1", 0)
-        told.send(server.sockets[0].getsockname()[1])
+        parts = answer(a_jpeg(size), "image/jpeg")
+        server, port = await wire.serve(lambda head, body: parts)  # noqa: ARG005
+        told.send(port)
         await server.serve_forever()
 
     uvloop.run(run())
-
-
-def most_memory() -> int:
-    """The most bytes of memory this process has had. (`ru_maxrss` would begin with what its parent had.)"""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 async def measure(port: int, folder: Path, args: argparse.Namespace) -> None:

@@ -1,99 +1,98 @@
-"""What workers over one PostgreSQL carry: generations a second, from request to row, with 1, 2 and 3 of them.
+"""Nodes over one PostgreSQL: two APIs and two workers, under the load that one process on SQLite gets."""
 
-    PYTHONPATH=src python -m benchmarks.nodes [--generations 600] [--workers 1 2 3] [--clients 32]
-
-One API node, a simulator that delivers by webhook, images in a folder that is synced, all on this machine.
-"""
-
-import argparse
-import json
-import re
-import tempfile
-import threading
-import time
-from itertools import count
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 
-from tests.e2e.processes import World, fetch, is_settled
-from tests.faults.balancer import Balancer
+from benchmarks.figures import Figure, Report, percentile
+from benchmarks.generations import WARM_UP
+from benchmarks.images import a_jpeg
+from benchmarks.processes import processor
+from benchmarks.service import IMAGE_BYTES, UNBOUND, Bench, a_folder
+from benchmarks.stand_in import StandIn
+from tests.e2e.processes import World
 from tests.faults.cluster import Cluster
 from tests.postgres import PostgresServer, postgres_server
 
-
-def carried(server: PostgresServer, workers: int, args: argparse.Namespace) -> None:
-    """Run one load and print what it took."""
-    with tempfile.TemporaryDirectory(prefix="nodes-") as folder, World(Path(folder)) as world:
-        plan = Path(folder) / "faults.json"
-        rules = [{"on": "cdn", "do": "slow", "seconds": args.cdn_seconds}] if args.cdn_seconds else []
-        plan.write_text(json.dumps({"rules": rules}))
-        world.simulate("--latency", "0.02-0.05", "--image-bytes", str(args.image_bytes), "--faults", str(plan))
-        world.environ["RUNWARE_PROVIDER_CONCURRENCY"] = str(args.concurrency)
-        name = server.create_database()
-        cluster = Cluster(world, server.url(name), apis=1, workers=workers)
-        with Balancer(cluster.port, cluster.api_ports):
-            cluster.await_all()
-            api = f"http://127.0.0.1:{cluster.api_ports[0]}"
-            before = transactions(server, name)
-            began = time.monotonic()
-            waits = sorted(load(api, args.generations, args.clients))
-            took = time.monotonic() - began
-            committed = transactions(server, name) - before
-            memory = max(resident(node.pid) for node in cluster.nodes if node is not None)
-        print(
-            f"{workers} workers: {args.generations / took:6.1f} generations/s, p50 {waits[len(waits) // 2] * 1e3:.0f}, "
-            f"p99 {waits[len(waits) * 99 // 100] * 1e3:.0f} ms; {committed / args.generations:.1f} transactions a "
-            f"generation, all counted; the largest process has {memory:.0f} MB"
-        )
+APIS, WORKERS = 2, 2
 
 
-def load(api: str, generations: int, clients: int) -> list[float]:
-    """Submit and follow to the end, `clients` at once; how long each took."""
-    waits: list[float] = []
-    numbers = count()
-
-    def client() -> None:
-        while (number := next(numbers)) < generations:
-            began = time.monotonic()
-            body = {"positivePrompt": f"a boat, {number}", "model": "runware:101@1", "width": 512, "height": 512}
-            status, answer = fetch(f"{api}/v1/generations", "POST", {"input": body}, {"Prefer": "wait=60"})
-            assert status == 202, answer
-            assert is_settled(json.loads(answer)), answer
-            waits.append(time.monotonic() - began)
-
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return waits
-
-
-def transactions(server: PostgresServer, database: str) -> int:
-    """All that the server has committed in a database."""
-    time.sleep(1.1)  # its statistics come late
-    return int(server.run(f"SELECT xact_commit FROM pg_stat_database WHERE datname = '{database}'"))  # noqa: S608  ours
-
-
-def resident(pid: int) -> float:
-    """A process's memory in megabytes."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1000 if found else 0.0
-
-
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generations", type=int, default=600)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--image-bytes", type=int, default=200_000)
-    parser.add_argument("--cdn-seconds", type=float, default=0.0, help="an image takes so long to arrive")
-    parser.add_argument("--concurrency", type=int, default=16, help="images that a worker fetches at once")
-    parser.add_argument("--clients", type=int, default=32)
-    args = parser.parse_args()
+async def measure(rounds: int) -> Report:
+    """The figures."""
+    report = Report()
     with postgres_server(durable=True) as server:
-        for workers in args.workers:
-            carried(server, workers, args)
+        async with a_cluster(server) as (bench, database):
+            await bench.create(WARM_UP, prompt="warm")
+            for images, number in ((1, 300), (4, 100)):
+                report += await _lives(bench, server, database, rounds, images=images, number=number)
+            report.figures.append(Figure("… memory of the largest process", "MB", [bench.memory() / 1e6]))
+    return report
 
 
-if __name__ == "__main__":
-    main()
+@asynccontextmanager
+async def a_cluster(
+    server: PostgresServer, image: bytes | None = None, *, apis: int = APIS, workers: int = WORKERS, **settings: str
+) -> AsyncIterator[tuple[Bench, str]]:
+    """Nodes over a database of their own, and its name. Deliveries and requests go to each API in turn."""
+    name = server.create_database()
+    with a_folder() as folder, World(folder) as world:
+        stand_in = StandIn(image or a_jpeg(IMAGE_BYTES))
+        await stand_in.start()
+        world.environ |= stand_in.settings() | UNBOUND | settings
+        cluster = await asyncio.to_thread(Cluster, world, server.url(name), apis=apis, workers=workers)
+        await asyncio.to_thread(cluster.await_all)
+        stand_in.deliver_to(cluster.api_ports)
+        try:
+            yield Bench(folder, world, stand_in, cluster.api_ports, [node.pid for node in cluster.nodes if node]), name
+        finally:
+            await stand_in.stop()
+
+
+async def _lives(
+    bench: Bench, server: PostgresServer, database: str, rounds: int, *, images: int, number: int
+) -> Report:
+    rates, p50, p99, nodes, databases, committed = [], [], [], [], [], []
+    for _ in range(rounds):
+        transactions = await _transactions(server, database)
+        before, before_server, began = bench.used(), _processor_of(server), perf_counter()
+        waits = await bench.create(number, prompt="a boat", images=images)
+        took = perf_counter() - began
+        rates.append(number * images / took)
+        p50.append(percentile(waits, 0.5) * 1e3)
+        p99.append(percentile(waits, 0.99) * 1e3)
+        nodes.append((bench.used() - before).service / number * 1e3)
+        databases.append((_processor_of(server) - before_server) / number * 1e3)
+        committed.append((await _transactions(server, database) - transactions) / number)
+    what = "one image each" if images == 1 else f"{images} images each"
+    return Report(
+        [
+            Figure(f"PostgreSQL, {APIS} APIs, {WORKERS} workers, 32 clients, {what}", "images/s", rates),
+            Figure("… p50", "ms", p50),
+            Figure("… p99", "ms", p99),
+            Figure("… processor of the nodes for a generation", "ms", nodes, digits=2),
+            Figure("… processor of PostgreSQL for a generation", "ms", databases, digits=2),
+            Figure("… transactions for a generation, all counted", "", committed, digits=1),
+        ]
+    )
+
+
+async def _transactions(server: PostgresServer, database: str) -> int:
+    """All that the server has committed in a database."""
+    await asyncio.sleep(1.1)  # its statistics come late
+    sql = f"SELECT xact_commit FROM pg_stat_database WHERE datname = '{database}'"  # noqa: S608  ours
+    return int(await asyncio.to_thread(server.run, sql))
+
+
+def _processor_of(server: PostgresServer) -> float:
+    """Seconds of processor of all of PostgreSQL, of those of its processes that have ended too."""
+    master = int((server.data / "postmaster.pid").read_text().partition("\n")[0])
+    fields = Path(f"/proc/{master}/stat").read_text().rpartition(")")[2].split()
+    ended = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    total = processor(master) + ended
+    for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+        with suppress(FileNotFoundError):  # some are short-lived
+            total += processor(int(pid))
+    return total

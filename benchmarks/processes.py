@@ -1,0 +1,16 @@
+"""What processes have used of the machine."""
+
+import os
+from pathlib import Path
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def most_memory(pid: int | str = "self") -> int:
+    """The most bytes of memory that a process has had. (`ru_maxrss` would begin with what its parent had.)"""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
