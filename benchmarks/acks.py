@@ -15,9 +15,9 @@ from benchmarks.wire import Answer, Connection, serve
 
 CONNECTIONS = 64
 GENERATIONS = 1_500
-RESULTS = 20
-EACH = 3
-"""Deliveries for one generation in a round; after five rounds it has 15 of its 20 results, so that none is complete."""
+RESULTS = 4
+EACH = RESULTS - 1
+"""Deliveries for one generation: not all of its results, so that none is complete and nothing is to be done."""
 
 
 async def post_all(port: int, requests: Sequence[bytes]) -> tuple[float, list[float]]:
@@ -42,12 +42,13 @@ async def post_all(port: int, requests: Sequence[bytes]) -> tuple[float, list[fl
     return took, times
 
 
-def news(bench: Bench, round_: int) -> list[bytes]:
-    """One round of deliveries: errors of single images that were not heard of before. Each changes its generation."""
+async def news(bench: Bench, generations: int = GENERATIONS) -> list[bytes]:
+    """Deliveries for new generations: errors of single images. Each changes its generation, and is committed."""
+    bench.stand_in.held.clear()
+    await bench.create(generations, prompt=HELD, images=RESULTS)
+    await bench.idle()
     return [
-        StandIn.failure(task, 1 + round_ * EACH + number, bench.port)
-        for number in range(EACH)
-        for task in bench.stand_in.held
+        StandIn.failure(task, number, bench.port) for number in range(1, 1 + EACH) for task in bench.stand_in.held
     ]
 
 
@@ -84,10 +85,9 @@ async def measure(rounds: int) -> Report:
     """The figures."""
     rates, tails, cpu = [], [], []
     async with a_service() as bench:
-        await bench.create(GENERATIONS, prompt=HELD, images=RESULTS)
-        alone, own = await harness_alone(news(bench, 0))
-        for number in range(rounds):
-            requests = news(bench, number)
+        alone, own = await harness_alone(await news(bench))
+        for _ in range(rounds):
+            requests = await news(bench)
             before = bench.used()
             took, times = await post_all(bench.port, requests)
             used = bench.used() - before
