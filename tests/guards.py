@@ -129,8 +129,8 @@ MONEY = (
     a_guard(
         "init before dispatch: the lease is committed first",
         "processing.py",
-        "if not await stub.record_dispatching(attempt):",
-        "if not attempt:",
+        "task_uuid = await stub.record_dispatching(attempt)",
+        "task_uuid = (await stub.get_state()).task_uuid",
         HELD + "test_runware_hears_of_a_task_after_its_generation_and_its_lease_are_committed",
     ),
     a_guard(

@@ -12,12 +12,13 @@ from uuid import UUID, uuid4
 from uuid_utils.compat import uuid7
 
 from runware_provider.context import Context
-from runware_provider.durable import Birth
+from runware_provider.durable import Birth, Created, Glance
 from runware_provider.errors import GenerationNotFound, IdempotencyConflict, RunwareProviderError, ServiceStopping
+from runware_provider.generation import Generation
 from runware_provider.schemas import check_create
 from runware_provider.stub import get_generation_stub
 from runware_provider.tracing import span
-from runware_provider.types import CreateArgs, GenerationArgs, GenerationState, Request, SuccessOutput
+from runware_provider.types import CreateArgs, DispatchStatus, GenerationArgs, GenerationState, Request, SuccessOutput
 
 DISPATCH_WAIT = timedelta(seconds=5)
 """How long `create_generation` waits for Runware's answer to the dispatch."""
@@ -79,17 +80,22 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
     if created.created:
         ctx.metrics.created()
     with span("create", created.id, began=began, first=created.created, linked=True, expected=expected) as noted:
-        state = await _dispatched(ctx, created.id)
+        state = await _dispatched(ctx, created)
         noted.note(dispatch=state.dispatch)
         return state
 
 
-async def _dispatched(ctx: Context, generation_id: UUID) -> GenerationState:
+async def _dispatched(ctx: Context, created: Created) -> GenerationState:
     """Its state once Runware has answered the dispatch, or after `DISPATCH_WAIT`."""
-    args = GenerationArgs(generation_id=generation_id)
+    args = GenerationArgs(generation_id=created.id)
     try:
         return await wait_for(
-            ctx, args, lambda state: state.dispatch in {"accepted", "unknown", "refused"}, DISPATCH_WAIT
+            ctx,
+            args,
+            lambda state: state.dispatch in _ANSWERED,
+            DISPATCH_WAIT,
+            glance=lambda generation: generation.register.dispatch.status in _ANSWERED,
+            after=1 if created.created else 0,  # a first version has not been sent
         )
     except ServiceStopping:  # it is kept, and goes on at the next start
         return await get_generation(ctx, args)
@@ -99,6 +105,9 @@ async def _dispatched(ctx: Context, generation_id: UUID) -> GenerationState:
         ) from None
 
 
+_ANSWERED: frozenset[DispatchStatus] = frozenset({"accepted", "unknown", "refused"})
+
+
 async def generate(ctx: Context, args: CreateArgs) -> list[Image]:
     """Create a generation, wait until it is complete and in the read model, and return the stored images.
 
@@ -106,9 +115,7 @@ async def generate(ctx: Context, args: CreateArgs) -> list[Image]:
     """
     state = await create_generation(ctx, args)
     while not state.settled:
-        state = await wait_for(
-            ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, timedelta(hours=1)
-        )
+        state = await wait_until_settled(ctx, state, timedelta(hours=1))
     images = [Image(output, ctx) for output in state.outputs if output.type == "success"]
     if not images:
         raise GenerationFailed(state)
@@ -132,16 +139,41 @@ async def undelete_generation(ctx: Context, args: GenerationArgs) -> GenerationS
         raise GenerationNotFound(f"generation {args.generation_id} is deleted, and its images are gone") from None
 
 
+async def wait_until_settled(ctx: Context, state: GenerationState, limit: timedelta) -> GenerationState:
+    """The state once it is settled, or the present one after `limit`; `state` is what is known of it."""
+    if state.settled:
+        return state
+    args = GenerationArgs(generation_id=state.id)
+    return await wait_for(
+        ctx, args, lambda now: now.settled, limit, glance=lambda now: now.settled, after=state.version
+    )
+
+
 async def wait_for(
-    ctx: Context, args: GenerationArgs, until: Callable[[GenerationState], bool], limit: timedelta
+    ctx: Context,
+    args: GenerationArgs,
+    until: Callable[[GenerationState], bool],
+    limit: timedelta,
+    *,
+    glance: Glance | None = None,
+    after: int = 0,
 ) -> GenerationState:
-    """The first state for which `until` holds, or the present one after `limit`."""
+    """The first state for which `until` holds, or the present one after `limit`.
+
+    `glance` is what tells `until` apart on the register, so that the whole state is not made for every version;
+    `after` is a version for which it is known not to hold.
+    """
+
+    def worth(generation: Generation) -> bool:
+        return glance is None or generation.register.deleted_at is not None or glance(generation)
+
     try:
         async with asyncio.timeout(limit.total_seconds()):
             while True:
+                await ctx.runtime.changed(args.generation_id, after=after, glance=worth)
                 state = await get_generation(ctx, args)
                 if until(state):
                     return state
-                await ctx.runtime.changed(args.generation_id, after=state.version)
+                after = state.version
     except TimeoutError:
         return await get_generation(ctx, args)

@@ -16,8 +16,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Self, assert_never
 from uuid import UUID, uuid5
+
+from pydantic import TypeAdapter
 
 from runware_provider.errors import (
     ContentRejected,
@@ -79,6 +82,9 @@ DISPATCH_CAP = timedelta(minutes=1)
 STORE_CAP = timedelta(minutes=10)
 
 
+_TIMELINE = TypeAdapter(list[TimelineEntry])
+
+
 @dataclass(slots=True)
 class _Turn:
     """What one call did: the orders it gives, whether it changed anything, and whether outputs or status changed."""
@@ -133,6 +139,11 @@ class Generation:
     def version(self) -> int:
         """Grows by one with every call that changed something."""
         return self.register.version
+
+    @property
+    def settled(self) -> bool:
+        """Complete, and the read model has it or is known to lack it."""
+        return self.register.completed_at is not None and not self.register.projection.asked
 
     # The dispatch
 
@@ -489,8 +500,8 @@ class Generation:
             projected_at=projection.done_at if projection.done >= projection.wanted else None,
             deleted_at=register.deleted_at,
             deadline=register.deadline,
-            settled=register.completed_at is not None and not projection.asked,
-            timeline=[TimelineEntry(at=entry.at, event=entry.event, note=entry.note) for entry in register.timeline],
+            settled=self.settled,
+            timeline=_TIMELINE.validate_python(register.timeline, from_attributes=True),
         )
 
     def _outputs(self) -> list[Output]:
@@ -808,8 +819,11 @@ def _seed(item: dict[str, Any]) -> int | None:
 
 def _cost_micros(item: dict[str, Any]) -> int | None:
     cost = item.get("cost")
-    if not isinstance(cost, int | float) or isinstance(cost, bool):
-        return None
+    return _micros(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
+
+
+@lru_cache(1_024)  # a model's images cost the same, and each is added up at every change
+def _micros(cost: float) -> int | None:
     try:
         micros = int((Decimal(str(cost)) * 1_000_000).to_integral_value())
     except (InvalidOperation, OverflowError, ValueError):

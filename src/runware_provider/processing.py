@@ -138,11 +138,12 @@ class Processing:
         if client is None:
             raise ConfigurationError("RUNWARE_API_KEY is not set")
         # Read before the lease is taken: a read that fails must not leave an outcome that is unknown.
-        state, request = await stub.get_state(), await stub.get_request()
-        if not await stub.record_dispatching(attempt):
+        request = await stub.get_request()
+        task_uuid = await stub.record_dispatching(attempt)
+        if task_uuid is None:
             await self._ports.runtime.finish(assignment)
             return "nothing_to_do"
-        task = inference_task(request.input, state.task_uuid, self._webhook_url(stub.id))
+        task = inference_task(request.input, task_uuid, self._webhook_url(stub.id))
         outcome = await client.dispatch(task, attempt)
         _log_outcome(stub.id, outcome)
         await self._keep_outcome(stub, attempt, outcome, assignment)

@@ -84,15 +84,17 @@ class GenerationStub:
         """What was asked for."""
         return await self._runtime.get_request(self.id)
 
-    async def record_dispatching(self, attempt: int) -> bool:
-        """Take the lease for one attempt; False when it is not to be sent."""
+    async def record_dispatching(self, attempt: int) -> UUID | None:
+        """Take the lease for one attempt; the `taskUUID` to send it under, None when it is not to be sent."""
 
         def step(generation: Generation) -> list[Order]:
             return generation.record_dispatching(attempt, self._now())
 
-        def granted(generation: Generation) -> bool:
+        def granted(generation: Generation) -> UUID | None:
             dispatch = generation.register.dispatch
-            return dispatch.status == "sending" and dispatch.attempt == attempt
+            return (
+                generation.register.task_uuid if dispatch.status == "sending" and dispatch.attempt == attempt else None
+            )
 
         return await self._runtime.call(self.id, step, granted)
 

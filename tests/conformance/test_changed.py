@@ -59,6 +59,25 @@ async def test_a_watcher_of_a_later_version_sleeps_through_earlier_ones(open_run
         assert first + 5 == await watcher
 
 
+async def test_who_says_what_he_waits_for_is_told_of_it(open_runtime: OpenRuntime) -> None:
+    """A glance saves reading versions that change nothing for him; an engine may wake him for those, too."""
+    birth = a_birth(expected=3)
+    async with open_runtime() as runtime:
+        await runtime.create(birth)
+
+        async def two_came() -> int:
+            seen = 1
+            while len((await runtime.get_state(birth.id)).timeline) < 4:
+                seen = await runtime.changed(birth.id, after=seen, glance=lambda now: len(now.register.outputs) == 2)
+            return seen
+
+        waiting = asyncio.ensure_future(asyncio.wait_for(two_came(), PATIENCE))
+        await runtime.call(birth.id, deliver("a"), version)
+        told = await runtime.call(birth.id, deliver("b"), version)
+
+        assert told == await waiting
+
+
 async def test_what_a_watcher_was_told_can_be_read(open_runtime: OpenRuntime) -> None:
     """Told means committed."""
     birth = a_birth(expected=20)

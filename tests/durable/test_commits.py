@@ -194,6 +194,23 @@ async def test_nothing_is_seen_before_its_commit(open_sqlite: OpenSqlite) -> Non
         await worker.until(lambda: len(worker.given_of("StoreOutput")) == 1)
 
 
+async def test_a_watcher_sleeps_through_what_is_not_worth_waking_for(open_sqlite: OpenSqlite) -> None:
+    """A client that waits for the end of a generation costs nothing at each step on the way."""
+    birth = a_birth(expected=3)
+    async with open_sqlite() as runtime:
+        await runtime.create(birth)
+        watcher = asyncio.ensure_future(
+            runtime.changed(birth.id, after=1, glance=lambda now: len(now.register.outputs) == 2)
+        )
+        await asyncio.sleep(0)
+        await runtime.call(birth.id, deliver("a"), version)
+        await asyncio.sleep(0)
+        assert not watcher.done()
+        told = await runtime.call(birth.id, deliver("b"), version)
+
+        assert told == await asyncio.wait_for(watcher, PATIENCE)
+
+
 async def test_a_commit_that_fails_is_seen_by_nobody(open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in the file nor in memory: the next step starts from what is committed."""
     birth = a_birth(expected=2)

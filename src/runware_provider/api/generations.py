@@ -15,7 +15,7 @@ from runware_provider.api.events import EventStreams
 from runware_provider.api.problems import refused
 from runware_provider.api.queries import refuse_repeats
 from runware_provider.context import Context
-from runware_provider.create import create_generation, get_generation, undelete_generation, wait_for
+from runware_provider.create import create_generation, get_generation, undelete_generation, wait_until_settled
 from runware_provider.errors import InvalidArgs, OutputNotFound, ServiceStopping
 from runware_provider.rerun import RerunArgs, rerun_generation
 from runware_provider.stub import get_generation_stub
@@ -236,7 +236,7 @@ async def _created(ctx: Context, state: GenerationState, prefer: str | None) -> 
     if match is not None:
         limit = timedelta(seconds=min(MAX_WAIT, int(match[1])))
         with suppress(ServiceStopping):
-            state = await wait_for(ctx, GenerationArgs(generation_id=state.id), lambda state: state.settled, limit)
+            state = await wait_until_settled(ctx, state, limit)
     return _state(state, 202, {"Location": f"/v1/generations/{state.id}"})
 
 

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 Step = Callable[[Generation], list[Order]]
 Reply = Callable[[Generation], T]
+Glance = Callable[[Generation], bool]
 
 TaskKind = Literal["Dispatch", "StoreOutput", "Project", "Purge"]
 TASK_KINDS: tuple[TaskKind, ...] = ("Dispatch", "StoreOutput", "Project", "Purge")
@@ -168,9 +169,10 @@ class GenerationRuntime(Protocol):
     async def get_request(self, generation_id: UUID) -> Request:
         """What was asked for. Raises GenerationNotFound."""
 
-    async def changed(self, generation_id: UUID, *, after: int) -> int:
+    async def changed(self, generation_id: UUID, *, after: int, glance: Glance | None = None) -> int:
         """Wait until the committed version is greater than `after`; return it.
 
+        `glance` tells whether a version is worth waking for; others may be passed over, or not. It changes nothing.
         Raises GenerationNotFound, and ServiceStopping once `release` was called.
         """
 

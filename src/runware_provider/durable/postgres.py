@@ -24,6 +24,7 @@ from runware_provider.durable import (
     Clock,
     Created,
     Flag,
+    Glance,
     News,
     Parked,
     Reply,
@@ -157,8 +158,8 @@ class PostgresRuntime:
         """See `GenerationRuntime.get_request`."""
         return decode_request((await self._read(generation_id))[1])
 
-    async def changed(self, generation_id: UUID, *, after: int) -> int:
-        """See `GenerationRuntime.changed`."""
+    async def changed(self, generation_id: UUID, *, after: int, glance: Glance | None = None) -> int:  # noqa: ARG002
+        """See `GenerationRuntime.changed`. Every version wakes: news of others carry no more than that."""
 
         async def read() -> int:
             return await self._with(lambda connection: store.read_version(connection, generation_id))

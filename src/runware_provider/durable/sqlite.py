@@ -21,6 +21,7 @@ from runware_provider.durable import (
     Clock,
     Created,
     Flag,
+    Glance,
     News,
     Parked,
     Reply,
@@ -184,7 +185,7 @@ class SqliteRuntime:
             raise not_found(generation_id)
         return row
 
-    async def changed(self, generation_id: UUID, *, after: int) -> int:
+    async def changed(self, generation_id: UUID, *, after: int, glance: Glance | None = None) -> int:
         """See `GenerationRuntime.changed`."""
 
         async def read() -> int:
@@ -193,7 +194,7 @@ class SqliteRuntime:
                 raise not_found(generation_id)
             return version
 
-        return await self._watchers.wait(generation_id, after, read)
+        return await self._watchers.wait(generation_id, after, read, glance)
 
     def news(self) -> AbstractContextManager[News]:
         """See `GenerationRuntime.news`."""
@@ -394,7 +395,7 @@ class SqliteRuntime:
                 self._ask(generation_id, ask)
         if self._watchers:
             for generation_id, write in batch.written.items():
-                self._watchers.tell(generation_id, write.version)
+                self._watchers.tell(generation_id, write.version, batch.touched[generation_id].generation)
             for generation_id in batch.expired:
                 self._watchers.gone(generation_id)
 

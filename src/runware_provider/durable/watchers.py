@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from runware_provider.durable import Glance
 from runware_provider.durable.records import not_found
 from runware_provider.errors import ServiceStopping
+from runware_provider.generation import Generation
 
 FEED_LIMIT = 1_024
 """Generations whose news are kept for one reader. Who is slower than that reads the list again."""
@@ -17,6 +19,7 @@ FEED_LIMIT = 1_024
 class _Watcher:
     after: int
     future: "asyncio.Future[int]"
+    glance: Glance | None = None
 
 
 class Feed:
@@ -88,12 +91,14 @@ class Watchers:
         """Those that somebody waits for."""
         return list(self._waiting)
 
-    async def wait(self, generation_id: UUID, after: int, read: Callable[[], Awaitable[int]]) -> int:
-        """The first version greater than `after` that is told; `read` gives the committed one.
+    async def wait(
+        self, generation_id: UUID, after: int, read: Callable[[], Awaitable[int]], glance: Glance | None = None
+    ) -> int:
+        """The first version greater than `after` that is told, and worth it; `read` gives the committed one.
 
         Raises ServiceStopping, GenerationNotFound.
         """
-        watcher = _Watcher(after, asyncio.get_running_loop().create_future())
+        watcher = _Watcher(after, asyncio.get_running_loop().create_future(), glance)
         self._waiting.setdefault(generation_id, []).append(watcher)  # before reading: no change falls between
         try:
             version = await read()
@@ -105,12 +110,14 @@ class Watchers:
         finally:
             self._leave(generation_id, watcher)
 
-    def tell(self, generation_id: UUID, version: int) -> None:
-        """Wake those to whom this version is news."""
+    def tell(self, generation_id: UUID, version: int, generation: Generation | None = None) -> None:
+        """Wake those to whom this version is news. `generation`: as it was committed, for their glances."""
         for feed in self._feeds:
             feed.tell(generation_id, version)
         for watcher in self._waiting.get(generation_id, ()):
-            if version > watcher.after and not watcher.future.done():
+            if version <= watcher.after or watcher.future.done():
+                continue
+            if generation is None or watcher.glance is None or watcher.glance(generation):
                 watcher.future.set_result(version)
 
     def gone(self, generation_id: UUID) -> None:
