@@ -105,13 +105,20 @@ def _finite(text: str) -> float | str:
     return number if math.isfinite(number) else text
 
 
+_DECODER = json.JSONDecoder(parse_constant=str, parse_float=_finite)  # `json.loads` would make one for every text
+
+
 def loads(text: bytes | str) -> Any:
     """JSON with what JSON cannot carry on made into strings: NaN, the infinities and numbers that overflow.
 
     Raises ValueError for anything that is not JSON, and for nesting or numbers beyond reason.
     """
     try:
-        return json.loads(text, parse_constant=str, parse_float=_finite)
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        elif text.startswith("\ufeff"):
+            raise ValueError("it begins with a byte order mark")
+        return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

@@ -4,6 +4,7 @@ A plain ASGI application: this is the hot path, and a framework's request object
 """
 
 import asyncio
+import re
 from time import perf_counter
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -31,6 +32,9 @@ _TEXTS = {
     413: b"the body is too large\n",
     503: b"cannot be committed now, deliver again\n",
 }
+_AS_WE_MADE_IT = re.compile(r"generation_id=([0-9a-f-]{36})&token=([A-Za-z0-9_-]+)")
+"""The query of an address that came back as it was given, which is all but every one."""
+
 _HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
 
 
@@ -103,9 +107,13 @@ class _Webhook:
 
     def _authorized(self, query: bytes) -> UUID | None:
         try:
-            fields = dict(parse_qsl(query.decode("ascii"), max_num_fields=16))
-            generation_id = UUID(fields["generation_id"])
-            token = fields["token"]
+            text = query.decode("ascii")
+            if match := _AS_WE_MADE_IT.fullmatch(text):
+                given, token = match.groups()
+            else:
+                fields = dict(parse_qsl(text, max_num_fields=16))
+                given, token = fields["generation_id"], fields["token"]
+            generation_id = UUID(given)
         except (KeyError, ValueError):
             return None
         return generation_id if self._ctx.tokens.accepts(generation_id, token) else None
