@@ -47,9 +47,7 @@ async def news(bench: Bench, generations: int = GENERATIONS) -> list[bytes]:
     bench.stand_in.held.clear()
     await bench.create(generations, prompt=HELD, images=RESULTS)
     await bench.idle()
-    return [
-        StandIn.failure(task, number, bench.port) for number in range(1, 1 + EACH) for task in bench.stand_in.held
-    ]
+    return [StandIn.failure(task, number, bench.port) for number in range(1, 1 + EACH) for task in bench.stand_in.held]
 
 
 def only_ok(told: Pipe) -> None:

@@ -1,5 +1,6 @@
 """The client HTTP API and Runware's webhook as one ASGI application."""
 
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 
 from runware_provider.api import generations, operations, problems
 from runware_provider.api.content import output_content
+from runware_provider.api.creation import PlainCreation
 from runware_provider.api.document import GUARDED, describe
 from runware_provider.api.events import EventStreams
 from runware_provider.api.guard import Guard
@@ -43,6 +45,7 @@ def create_app(ctx: Context) -> FastAPI:
         webhook(ctx),
         Route("/v1/generations/{generation_id}/outputs/{output_id}/content", content, methods=["GET"], name="content"),
     ]
+    app.router.routes.insert(1, PlainCreation(partial(generations.create_and_wait, ctx), app.router))
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
     streams, statistics = EventStreams(ctx), Statistics(ctx)
     app.include_router(generations.router(ctx, streams))

@@ -82,7 +82,7 @@ def router(ctx: Context, streams: EventStreams) -> APIRouter:  # noqa: C901  one
     ) -> Response:
         if idempotency_key is not None:
             args = args.model_copy(update={"idempotency_key": idempotency_key})
-        return await _created(ctx, await create_generation(ctx, args), prefer)
+        return await create_and_wait(ctx, args, prefer)
 
     @routes.get(
         "",
@@ -226,6 +226,11 @@ def router(ctx: Context, streams: EventStreams) -> APIRouter:  # noqa: C901  one
         return Response(status_code=204)
 
     return routes
+
+
+async def create_and_wait(ctx: Context, args: CreateArgs, prefer: str | None) -> Response:
+    """Make a generation and answer, after the wait that the caller prefers."""
+    return await _created(ctx, await create_generation(ctx, args), prefer)
 
 
 async def _created(ctx: Context, state: GenerationState, prefer: str | None) -> Response:
