@@ -550,7 +550,7 @@ class Generation:
     # Counting
 
     def _filled(self) -> int:
-        return sum(record.image_uuid is not None for record in self.register.outputs.values())
+        return len([True for record in self.register.outputs.values() if record.image_uuid is not None])
 
     def _slots_failed(self) -> int:
         failed = sum(record.image_uuid is not None and record.status == "error" for record in self._records())

@@ -348,16 +348,16 @@ class SqliteRuntime:
         now = self._clock()
         now_ms = to_ms(now)
         for generation_id, entry in batch.touched.items():
-            if generation_id in batch.expired:
-                batch.alarms[generation_id] = None
+            if batch.expired and generation_id in batch.expired:
+                entry.next_alarm_ms = None
                 continue
-            rung = generation_id in batch.rung
+            rung = bool(batch.rung) and generation_id in batch.rung
             if not rung and entry.alarm_ms is not None and entry.alarm_ms <= now_ms:
-                batch.alarms[generation_id] = entry.alarm_ms  # due, and what it is for has not been done
+                entry.next_alarm_ms = entry.alarm_ms  # due, and what it is for has not been done
                 continue
             at = entry.generation.alarm_at(now)
-            batch.alarms[generation_id] = None if at is None else to_ms_after(at)
-            if rung and at is None and entry.kept_alarm_ms is not None and generation_id not in batch.changed:
+            entry.next_alarm_ms = None if at is None else to_ms_after(at)
+            if rung and at is None and entry.kept_alarm_ms is not None and entry not in batch.changed:
                 # What rang and awaits nothing more must not ring again at every start.
                 batch.silenced.append(entry)
         if not batch.has_writes():
@@ -383,28 +383,30 @@ class SqliteRuntime:
         """See `group_commit.Store`: remember it, hand over its tasks, and wake those who wait for it."""
         self._count(batch)
         self._money.remember(batch)
+        news = [(id, entry.generation, write.version) for id, entry, write in batch.written()] if self._watchers else ()
         self._registers.remember(batch)
         for number in batch.done:
             self._handout.ended(number)
         for assignment in (*batch.tasks, *batch.unparked):
             self._handout.give(assignment)
         if self._worker is not None:
-            for generation_id, alarm_ms in batch.alarms.items():
-                self._alarms.set(generation_id, alarm_ms)
+            for generation_id, entry in batch.touched.items():
+                self._alarms.set(generation_id, entry.alarm_ms)
             for generation_id, ask in batch.asks:
                 self._ask(generation_id, ask)
-        if self._watchers:
-            for generation_id, write in batch.written.items():
-                self._watchers.tell(generation_id, write.version, batch.touched[generation_id].generation)
-            for generation_id in batch.expired:
-                self._watchers.gone(generation_id)
+        for generation_id, generation, version in news:
+            self._watchers.tell(generation_id, version, generation)
+        for generation_id in batch.expired:
+            self._watchers.gone(generation_id)
 
     def _count(self, batch: Batch) -> None:
         """Keep what `stats` says true."""
-        for generation_id, write in batch.written.items():
-            before, generation = batch.touched[generation_id].flags, batch.touched[generation_id].generation
-            if before & FLAGS["running"] and generation.register.completed_at is not None:
-                self._ended[status_of(generation)] += 1
+        for _, entry, write in batch.written():
+            before = entry.flags
+            if before == write.flags:
+                continue
+            if before & FLAGS["running"] and entry.generation.register.completed_at is not None:
+                self._ended[status_of(entry.generation)] += 1
             for flag, bit in FLAGS.items():
                 self._flag_counts[flag] += bool(write.flags & bit) - bool(before & bit)
         for generation_id in batch.expired:
@@ -428,7 +430,7 @@ class SqliteRuntime:
         before = entry.generation.version
         orders = step(entry.generation)
         if entry.generation.version != before:
-            batch.changed.add(generation_id)
+            batch.changed.add(entry)
         self._carry_out(batch, generation_id, entry, orders)
         return entry.generation
 

@@ -1,7 +1,7 @@
 """What a batch has done so far: to be written in one transaction, and to be told once it is committed."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -13,16 +13,18 @@ from runware_provider.generation import Generation
 from runware_provider.register import encode
 from runware_provider.types import Ask
 
-CACHED_REGISTERS = 4_096
+CACHED_REGISTERS = 2_048
 CACHED_BYTES = 8 * 1024 * 1024
 """Of registers as text; decoded they take several times that."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """A register in memory; `flags` and `kept_alarm_ms` are what the file says, `size` is its text's.
 
-    `alarm_ms` is later than the file's after alarms that changed nothing but their own time.
+    `alarm_ms` is later than the file's after alarms that changed nothing but their own time. `here`: among `Registers`.
+    `next_alarm_ms`, `write` and `next_spent_micros` are what the batch that touched it wants, and mean nothing outside
+    of it: one batch has it at a time. (Here and not in mappings: Python computes a UUID's hash anew for each of those.)
     """
 
     number: int
@@ -32,6 +34,10 @@ class Entry:
     kept_alarm_ms: int | None
     size: int = 0
     spent_micros: int = 0
+    next_alarm_ms: int | None = None
+    write: Write | None = None
+    next_spent_micros: int = 0
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +51,13 @@ class Birthing:
 
 @dataclass(slots=True)
 class Batch:
-    """`touched`: every register that a job looked at; `rung`: those whose alarm was called; `alarms`: what all want.
+    """`touched`: every register that a job looked at; `rung`: those whose alarm was called.
 
-    `spent`: what each that was written costs; `spend`: what that adds to which day. The counts are differences.
+    `spend`: what this adds to which day. The counts are differences.
     """
 
     touched: dict[UUID, Entry] = field(default_factory=dict)
-    changed: set[UUID] = field(default_factory=set)
+    changed: set[Entry] = field(default_factory=set)
     born: dict[UUID, Birthing] = field(default_factory=dict)
     keys: dict[str, tuple[UUID, str]] = field(default_factory=dict)
     tasks: list[Assignment] = field(default_factory=list)
@@ -60,18 +66,21 @@ class Batch:
     asks: list[tuple[UUID, Ask]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
     expired: dict[UUID, int] = field(default_factory=dict)
-    spent: dict[UUID, int] = field(default_factory=dict)
     spend: dict[int, int] = field(default_factory=dict)
     prices: dict[str, int] = field(default_factory=dict)
     statements: list[Callable[[], Any]] = field(default_factory=list)
     rung: set[UUID] = field(default_factory=set)
-    alarms: dict[UUID, int | None] = field(default_factory=dict)
     silenced: list[Entry] = field(default_factory=list)
-    written: dict[UUID, Write] = field(default_factory=dict)
     known_prices: Mapping[str, int] = field(default_factory=dict)
     parked: int = 0
     unclaimed: int = 0
     unclaimed_bytes: int = 0
+
+    def written(self) -> Iterator[tuple[UUID, Entry, Write]]:
+        """What was written about which generation."""
+        for generation_id, entry in self.touched.items():
+            if entry.write is not None:
+                yield generation_id, entry, entry.write
 
     def has_writes(self) -> bool:
         """Whether there is anything to commit."""
@@ -81,10 +90,12 @@ class Batch:
     def write(self, store: SqliteStore) -> None:
         """Write everything into the transaction that is open."""
         for generation_id, birthing in self.born.items():
-            store.insert(generation_id, self._row(generation_id, birthing.entry), birthing.request)
+            store.insert(generation_id, self._row(birthing.entry), birthing.request)
+            self.changed.discard(birthing.entry)
             if birthing.idempotency is not None:
                 store.insert_idempotency(*birthing.idempotency, generation_id)
-        store.update(self._row(each, self.touched[each]) for each in self.changed if each not in self.born)
+        if self.changed:
+            store.update(self._row(entry) for entry in self.changed)
         if self.tasks:
             store.insert_tasks(self.tasks)
         if self.done:
@@ -102,9 +113,9 @@ class Batch:
         for statement in self.statements:
             statement()
 
-    def _row(self, generation_id: UUID, entry: Entry) -> Write:
+    def _row(self, entry: Entry) -> Write:
         generation = entry.generation
-        spent = self.spent[generation_id] = generation.spent_micros()
+        spent = entry.next_spent_micros = generation.spent_micros()
         if spent != entry.spent_micros:
             day = day_of(generation.register.created_at)
             self.spend[day] = self.spend.get(day, 0) + spent - entry.spent_micros
@@ -112,9 +123,8 @@ class Batch:
         if model is not None and cost > max(self.known_prices.get(model, 0), self.prices.get(model, 0)):
             self.prices[model] = cost
         text = encode(generation.register)
-        write = Write(generation.version, flags_of(generation), self.alarms[generation_id], text, entry.number)
-        self.written[generation_id] = write
-        return write
+        entry.write = Write(generation.version, flags_of(generation), entry.next_alarm_ms, text, entry.number)
+        return entry.write
 
 
 class Registers:
@@ -131,20 +141,30 @@ class Registers:
     def forget(self, generation_id: UUID) -> None:
         """It is no longer what the file says."""
         if entry := self._entries.pop(generation_id, None):
-            self._bytes -= entry.size
+            self._let_go(entry)
 
     def remember(self, batch: Batch) -> None:
         """What `batch` touched is what the file says."""
         for entry in batch.silenced:
             entry.kept_alarm_ms = None
         for generation_id, entry in batch.touched.items():
-            self.forget(generation_id)
-            entry.alarm_ms = batch.alarms[generation_id]
-            if write := batch.written.get(generation_id):
+            entry.alarm_ms = entry.next_alarm_ms
+            size = entry.size
+            if write := entry.write:
                 entry.flags, entry.kept_alarm_ms, entry.size = write.flags, write.alarm_at, len(write.register)
-                entry.spent_micros = batch.spent[generation_id]
-            if generation_id not in batch.expired:
+                entry.spent_micros, entry.write = entry.next_spent_micros, None
+            if not entry.here:
                 self._entries[generation_id] = entry
+                entry.here = True
                 self._bytes += entry.size
+            else:
+                self._entries.move_to_end(generation_id)
+                self._bytes += entry.size - size
+        for generation_id in batch.expired:
+            self.forget(generation_id)
         while len(self._entries) > CACHED_REGISTERS or (self._bytes > CACHED_BYTES and len(self._entries) > 1):
-            self._bytes -= self._entries.popitem(last=False)[1].size
+            self._let_go(self._entries.popitem(last=False)[1])
+
+    def _let_go(self, entry: Entry) -> None:
+        entry.here = False
+        self._bytes -= entry.size
