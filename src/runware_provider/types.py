@@ -18,7 +18,7 @@ JsonObject = dict[str, Any]
 
 def wire_time(at: datetime) -> str:
     """ISO-8601 in UTC with milliseconds and `Z`, as every time stands on the wire."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 Time = Annotated[

@@ -14,7 +14,7 @@ from runware_provider.register import encode
 from runware_provider.types import Ask
 
 CACHED_REGISTERS = 2_048
-CACHED_BYTES = 8 * 1024 * 1024
+CACHED_BYTES = 4 * 1024 * 1024
 """Of registers as text; decoded they take several times that."""
 
 
