@@ -1,11 +1,19 @@
-"""Nodes over one PostgreSQL: two APIs and two workers, under the load that one process on SQLite gets."""
+"""Nodes over one PostgreSQL: two APIs and two workers, under the load that one process on SQLite gets.
 
+    python -m benchmarks.nodes [--workers 1 2 3] [--image-seconds 0.4] [--concurrency 4]
+
+says what each number of workers behind one API carries, with images that take so long to arrive.
+"""
+
+import argparse
 import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import perf_counter
+
+import uvloop
 
 from benchmarks.figures import Figure, Report, percentile
 from benchmarks.generations import WARM_UP
@@ -96,3 +104,34 @@ def _processor_of(server: PostgresServer) -> float:
         with suppress(FileNotFoundError):  # some are short-lived
             total += processor(int(pid))
     return total
+
+
+async def carried(options: argparse.Namespace) -> None:
+    """Print what each number of workers carries."""
+    with postgres_server(durable=True) as server:
+        for workers in options.workers:
+            settings = {"RUNWARE_PROVIDER_CONCURRENCY": str(options.concurrency)}
+            async with a_cluster(server, None, apis=1, workers=workers, **settings) as (bench, _):
+                bench.stand_in.image_seconds = options.image_seconds
+                await bench.create(WARM_UP, prompt="warm")
+                began = perf_counter()
+                waits = await bench.create(options.generations, prompt="a boat")
+                took = perf_counter() - began
+            print(
+                f"{workers} workers: {options.generations / took:.1f} generations/s, "
+                f"p50 {percentile(waits, 0.5) * 1e3:.0f} ms, p99 {percentile(waits, 0.99) * 1e3:.0f} ms"
+            )
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generations", type=int, default=300)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--image-seconds", type=float, default=0.0)
+    parser.add_argument("--concurrency", type=int, default=16, help="images that a worker fetches at once")
+    uvloop.run(carried(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -39,7 +39,21 @@ async def measure(images: int, seconds: float, spy: str) -> None:
     async with a_service() as bench:
         await bench.create(100, prompt="warm", images=images)
         raw = bench.folder / "samples"
-        command = [spy, "record", "--gil", "-r", "500", "-d", "600", "-f", "raw", "-o", raw, "-p", str(bench.pids[0])]
+        command = [
+            spy,
+            "record",
+            "--gil",
+            "-r",
+            "500",
+            "-d",
+            "600",
+            "-f",
+            "raw",
+            "-o",
+            str(raw),
+            "-p",
+            str(bench.pids[0]),
+        ]
         recorder = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         await asyncio.sleep(1)
         number, used = await _load(bench, images, seconds)

@@ -11,20 +11,24 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
-from benchmarks.wire import Answer, Json, Pool, answer, request, serve
+from benchmarks.wire import Answer, Json, Later, Pool, answer, request, serve
 
 HELD = "held"
 """A prompt of which nothing is ever delivered; `StandIn.held` has the addresses."""
 
 
 class StandIn:
-    """A Runware on loopback. `acknowledged`: seconds from each delivery's time to the service's 200."""
+    """A Runware on loopback. `acknowledged`: seconds from each delivery's time to the service's 200.
+
+    `image_seconds`: what an image takes to arrive.
+    """
 
     def __init__(self, image: bytes, ports: Sequence[int] = ()) -> None:
         self.image = image
         self.acknowledged: list[float] = []
         self.held: list[Json] = []
         self.port = 0
+        self.image_seconds = 0.0
         self._pools = [Pool(port) for port in ports]
         self._turn = 0
         self._at_work: set[asyncio.Task[None]] = set()
@@ -58,7 +62,8 @@ class StandIn:
 
     def _answer(self, head: bytes, body: bytes) -> Answer:
         if head.startswith(b"GET "):
-            return answer(self.image, "image/jpeg")
+            image = answer(self.image, "image/jpeg")
+            return Later(self.image_seconds, image) if self.image_seconds else image
         tasks: list[Json] = json.loads(body)
         rows = []
         for task in tasks:

@@ -5,9 +5,19 @@ Requests and answers are bytes that were made beforehand; only `Content-Length` 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
-Answer = Sequence[bytes] | None
+
+@dataclass(frozen=True)
+class Later:
+    """An answer that is sent after so many seconds."""
+
+    seconds: float
+    parts: Sequence[bytes]
+
+
+Answer = Sequence[bytes] | Later | None
 """The parts of an answer; None to hang up."""
 
 _END = b"\r\n\r\n"
@@ -106,10 +116,15 @@ class _Served(_Framed):
         self._to = answer
 
     def framed(self, head: bytes, body: bytes) -> None:
-        parts = self._to(head, body)
-        if parts is None:
+        answer = self._to(head, body)
+        if answer is None:
             self._transport.close()
-            return
+        elif isinstance(answer, Later):
+            asyncio.get_running_loop().call_later(answer.seconds, self._send, answer.parts)
+        else:
+            self._send(answer)
+
+    def _send(self, parts: Sequence[bytes]) -> None:
         for part in parts:
             self._transport.write(part)
 
