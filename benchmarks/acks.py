@@ -81,7 +81,7 @@ async def harness_alone(requests: Sequence[bytes]) -> tuple[float, float]:
 
 async def measure(rounds: int) -> Report:
     """The figures."""
-    rates, tails, cpu = [], [], []
+    rates, tails, cpu, others = [], [], [], []
     async with a_service() as bench:
         alone, own = await harness_alone(await news(bench))
         for _ in range(rounds):
@@ -92,11 +92,13 @@ async def measure(rounds: int) -> Report:
             rates.append(len(times) / took)
             tails.append(percentile(times, 0.99) * 1e3)
             cpu.append(used.service / len(times) * 1e6)
+            others.append(used.others(took))
     return Report(
         [
             Figure("webhook acknowledgements, committed, 64 connections", "/s", rates, "at least", 8_000),
             Figure("… p99", "ms", tails, "at most", 20, digits=1),
             Figure("… processor of the service for each", "µs", cpu),
+            Figure("… of the machine's cores, used by others", "%", others),
         ],
         [
             (

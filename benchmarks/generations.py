@@ -27,7 +27,7 @@ async def measure(rounds: int) -> Report:
 
 
 async def _lives(bench: Bench, rounds: int, *, images: int, number: int) -> Report:
-    rates, p50, p99, acks, service, harness = [], [], [], [], [], []
+    rates, p50, p99, acks, service, harness, others = [], [], [], [], [], [], []
     for _ in range(rounds):
         bench.stand_in.acknowledged.clear()
         before, began = bench.used(), perf_counter()
@@ -39,6 +39,7 @@ async def _lives(bench: Bench, rounds: int, *, images: int, number: int) -> Repo
         acks.append(percentile(bench.stand_in.acknowledged, 0.99) * 1e3)
         service.append(used.service / number * 1e3)
         harness.append(used.harness / number * 1e3)
+        others.append(used.others(took))
     if images == 1:
         figures = [
             Figure("end to end, 32 clients, one image each", "generations/s", rates, "at least", 350),
@@ -56,6 +57,7 @@ async def _lives(bench: Bench, rounds: int, *, images: int, number: int) -> Repo
         Figure("… acknowledgement p99 meanwhile", "ms", acks, "at most", 50),
         Figure("… processor of the service for a generation", "ms", service, digits=2),
         Figure("… processor of the harness for a generation", "ms", harness, digits=2),
+        Figure("… of the machine's cores, used by others", "%", others),
     ]
     return Report(figures)
 

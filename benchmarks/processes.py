@@ -14,3 +14,9 @@ def most_memory(pid: int | str = "self") -> int:
     """The most bytes of memory that a process has had. (`ru_maxrss` would begin with what its parent had.)"""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def of_all() -> float:
+    """Seconds of processor that everybody on this machine has used, the kernel included."""
+    user, nice, system, _, _, irq, soft, steal = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 from benchmarks.images import a_jpeg
-from benchmarks.processes import most_memory, processor
+from benchmarks.processes import most_memory, of_all, processor
 from benchmarks.stand_in import StandIn
 from benchmarks.wire import Connection, Json, request
 from tests.e2e.processes import World, free_port
@@ -27,13 +27,18 @@ UNBOUND = {"RUNWARE_PROVIDER_MAX_IN_FLIGHT": "1000000"}
 
 @dataclass(frozen=True)
 class Used:
-    """Seconds of processor."""
+    """Seconds of processor: of the service's processes, of this one, and of the whole machine."""
 
     service: float
     harness: float
+    machine: float
 
     def __sub__(self, other: "Used") -> "Used":
-        return Used(self.service - other.service, self.harness - other.harness)
+        return Used(self.service - other.service, self.harness - other.harness, self.machine - other.machine)
+
+    def others(self, seconds: float) -> float:
+        """The percentage of the machine's cores that neither the service nor the harness had busy."""
+        return 100 * max(0.0, self.machine - self.service - self.harness) / seconds / (os.cpu_count() or 1)
 
 
 @dataclass
@@ -53,7 +58,7 @@ class Bench:
 
     def used(self) -> Used:
         """What the service's processes and this one have used so far."""
-        return Used(sum(processor(pid) for pid in self.pids), process_time())
+        return Used(sum(processor(pid) for pid in self.pids), process_time(), of_all())
 
     def memory(self) -> int:
         """The most bytes that one of the service's processes has had."""
