@@ -101,7 +101,7 @@ async def test_what_failed_in_one_way_is_tried_again_at_once(tmp_path: Path) -> 
 
         answer = await service.post("/v1/retry", json={"error": "content_rejected"})
 
-        assert answer.json == {"retried": 3}
+        assert answer.json == {"retried": 3, "next_cursor": None}
         for state in lost:
             await until(service.ctx, state.id, lambda state: len(images(state)) == 1)
             assert service.billed(state) == 1
@@ -115,9 +115,13 @@ async def test_a_retry_has_a_limit(tmp_path: Path) -> None:
         for _ in range(3):
             await service.made()
 
-        assert (await service.post("/v1/retry", json={"error": "content_rejected", "limit": 2})).json == {"retried": 2}
+        first = (await service.post("/v1/retry", json={"error": "content_rejected", "limit": 2})).json
+        assert first["retried"] == 2
+        rest = {"error": "content_rejected", "cursor": first["next_cursor"]}
+        assert (await service.post("/v1/retry", json=rest)).json == {"retried": 1, "next_cursor": None}
         assert (await service.post("/v1/retry", json={"error": "content_rejected", "limit": 0})).fields == ["limit"]
         assert (await service.post("/v1/retry", json={})).fields == ["error"]
+        assert (await service.post("/v1/retry", json={"error": "api_rejected"})).fields == ["error"]
 
 
 async def test_the_list_can_be_searched(service: Service) -> None:

@@ -66,7 +66,7 @@ parameters = {{ "path.generation_id" = "{kept}", "path.output_id" = "{output}" }
 include-name = "POST /webhooks/runware"
 parameters = {{ "query.generation_id" = "{kept}", "query.token" = "{token}" }}
 [[operations]]
-include-name = ["POST /v1/generations", "GET /v1/generations", "GET /v1/models"]
+include-name = ["POST /v1/generations", "GET /v1/generations", "GET /v1/models", "POST /v1/retry"]
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", 409, 422]
 """

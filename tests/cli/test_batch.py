@@ -218,7 +218,7 @@ def test_what_fails_is_told_by_its_line_and_bought_anew_only_when_told_to(
     for finished in (failed, left):
         assert "requests  2 of 3 done, 1 failed" in finished.out
         assert "line 2  Runware says: No [/way]." in finished.out
-        assert "costs money: the same command with --retry-failed" in finished.out
+        assert "costs money, add --retry-failed" in finished.out
     assert tasks == 3
     assert billed(runware_simulator) == 4
     assert "3 of 3 done" in retried.out

@@ -193,6 +193,19 @@ def test_what_is_deleted_is_gone_at_once(simulated: Command) -> None:
     assert simulated("delete", id).code == 1
 
 
+def test_a_delete_can_be_taken_back(simulated: Command) -> None:
+    """As the line that says it is deleted says; what was never there cannot."""
+    id = made(simulated)
+
+    deleted = simulated("delete", id)
+    back = simulated("undelete", id)
+
+    assert f"undelete {id}" in deleted.out
+    assert back.code == 0
+    assert [each["id"] for each in simulated("list", "--json").json["items"]] == [id]
+    assert simulated("undelete", "01a213d7-a3fb-72ac-88a2-96baf3d558fe").code == 1
+
+
 def test_reconcile_fetches_what_was_never_delivered(
     simulated: Command, world: World, runware_simulator: ThreadedSimulator
 ) -> None:

@@ -35,7 +35,7 @@ async def test_a_visitor_signs_in_with_a_client_token(tmp_path: Path) -> None:
         await page.get_by_role("button", name="Sign in").click()
         await page.wait_for_url("**/operations?days=7")
         cookie = next(each for each in await visitor.context.cookies() if each["name"] == COOKIE)
-        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
         assert TOKEN not in cookie["value"]
         await visitor.open("/")
         await visitor.eventually("() => document.querySelector('#link').dataset.link === 'on'")
@@ -53,7 +53,7 @@ async def test_pages_ask_for_a_sign_in_and_the_api_for_a_token(tmp_path: Path) -
             assert (answer.status, answer.headers["location"].partition("?")[0]) == (303, "/signin"), path
         for path in ("/cards", "/v1/generations", "/v1/events", "/thumbnails/x/y/240", "/metrics"):
             assert (await service.get(path)).status == 401, path
-        assert (await service.post("/new")).status == 401
+        assert (await service.post("/v1/generations")).status == 401
         assert (await service.get("/static/app.css")).status == 200
 
         cookie = await signed_in(service)
@@ -92,7 +92,35 @@ async def test_another_sites_page_may_change_nothing(tmp_path: Path) -> None:
             answer = await service.post(f"/v1/generations/{state.id}/retry", headers={**headers, **own})
             assert answer.status == 202
         program = {"Authorization": f"Bearer {TOKEN}", "Origin": "https://a.dashboard.example"}
-        assert (await guarded.post("/v1/retry", headers=program, json={"error": "x"})).status == 200
+        assert (await guarded.post("/v1/retry", headers=program, json={"error": "fetch_failed"})).status == 200
+
+
+async def test_what_needs_no_token_may_not_be_large(tmp_path: Path) -> None:
+    """Somebody without a token must not cost us anything; nor do names of files that there are not stay in memory."""
+    async with a_service(tmp_path, client_tokens=(SecretStr(TOKEN),)) as service:
+        huge = await service.post("/signin", data=b"token=" + b"%41" * 100_000)
+        assert huge.status == 413
+        for name in ("x" * 3_000, "..%2f..%2fguard.py", "app.css%00", "views.py"):
+            assert (await service.get(f"/static/{name}")).status == 404
+
+
+async def test_other_cookies_of_the_host_do_no_harm(tmp_path: Path) -> None:
+    """On localhost, or below a company's domain, there are some of every kind."""
+    async with a_service(tmp_path, client_tokens=(SecretStr(TOKEN),)) as service:
+        ours = await signed_in(service)
+        for other in ('a={"x":1}', "a=b c", "x[1]=2", "foo", "a=b=c"):
+            for cookie in (f"{other}; {ours}", f"{ours}; {other}"):
+                assert (await service.get("/v1/generations", headers={"Cookie": cookie})).status == 200, cookie
+
+
+async def test_a_session_that_ended_loses_nothing(tmp_path: Path) -> None:
+    """What was typed can be sent again, and a page that is open does not take the sign-in form for its own part."""
+    async with a_service(tmp_path, client_tokens=(SecretStr(TOKEN),)) as service:
+        answer = await service.post("/new", data={"prompt": "a long one"})
+        assert answer.status == 401
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "sign in in another tab" in answer.body.decode()
+        assert (await service.get("/g/01a213d7-a3fb-72ac-88a2-96baf3d558fe/live")).status == 401
 
 
 async def test_signing_in_leads_to_no_other_site(tmp_path: Path) -> None:

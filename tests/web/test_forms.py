@@ -5,7 +5,10 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
-from tests.service import Service, a_service, an_input
+import pytest
+
+from runware_provider.web import forms
+from tests.service import Service, a_service, an_input, locked
 from tests.web.browser import a_browser, a_visitor
 
 FORM = {"prompt": "a boat", "model": "runware:101@1", "width": "128", "height": "128", "number": "1"}
@@ -66,12 +69,13 @@ async def test_a_form_that_is_sent_twice_is_paid_for_once(service: Service) -> N
 async def test_what_is_wrong_stands_at_its_field_and_nothing_is_lost(service: Service) -> None:
     """Before anything is sent anywhere."""
     for field, value, words in (
-        ("prompt", "  ", "is what is to be pictured"),
+        ("prompt", "  ", "Say what is to be pictured"),
         ("width", "wide", "must be a whole number"),
         ("seed", "-1", "must be a whole number"),
         ("number", "9999", "less than or equal to"),
         ("model", " ", "model"),
-        ("advanced", "{", "is not JSON"),
+        ("model", "flux", "Choose one of the list"),
+        ("advanced", "{", "This is not JSON"),
         ("advanced", "[1]", "must be an object"),
         ("advanced", '{"seed": 3, "width": 2}', "has a field of its own"),
         ("advanced", '{"taskUUID": "x"}', "is set by runware-provider"),
@@ -116,6 +120,40 @@ async def test_who_cannot_be_served_now_is_told_why(tmp_path: Path) -> None:
         status, page = await sent(service)
         assert status == 503
         assert "RUNWARE_API_KEY" in page
+
+
+async def test_what_may_have_been_kept_is_sent_again_under_the_same_key(service: Service, tmp_path: Path) -> None:
+    """A state that did not answer may have committed all the same; a new key would buy the images twice."""
+    with locked(tmp_path / "data" / "state.db"):
+        status, page = await sent(service, key="the-key-of-one-form")
+    made = await service.made()
+    with locked(tmp_path / "data" / "state.db"):
+        again = await service.post(f"/g/{made.id}/remix", data={"key": "another-key"})
+
+    assert (status, again.status) == (503, 503)
+    assert 'name="key" value="the-key-of-one-form"' in page
+    assert 'name="key" value="another-key"' in again.body.decode()
+    assert f'action="/g/{made.id}/remix"' in again.body.decode()
+
+
+async def test_a_form_has_a_limit(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is as large as that belongs into a request of the API's."""
+    assert forms.MAX_BYTES == 1024 * 1024
+    monkeypatch.setattr(forms, "MAX_BYTES", 10_000)
+    status, page = await sent(service, prompt="x" * 10_001)
+
+    assert status == 422
+    assert "send what is so large to the API" in page
+
+
+async def test_an_id_that_is_none_is_said_to_be_none(service: Service) -> None:
+    """Not an error of ours."""
+    state = await service.made()
+
+    answer = await service.post(f"/g/{state.id}/rerun", data={"output_id": "foo"})
+
+    assert answer.status == 422
+    assert "no output" in answer.body.decode()
 
 
 async def test_to_vary_is_to_begin_from_what_was_asked(service: Service) -> None:

@@ -111,7 +111,7 @@ async def test_the_keyboard_is_enough(service: Service) -> None:
         await page.locator(".tile").first.press("Enter")
         await page.wait_for_url("**/g/*")
         await page.keyboard.press("Escape")
-        await page.wait_for_url("**/")
+        await page.wait_for_url("**/?prompt=lighthouse")  # to the view that one came from
         await page.keyboard.press("n")
         await page.wait_for_url("**/new")
         assert await page.evaluate("document.activeElement.name") == "prompt"

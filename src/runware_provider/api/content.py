@@ -9,19 +9,11 @@ from starlette.responses import Response, StreamingResponse
 from runware_provider.api.problems import problem
 from runware_provider.artifacts import StoreUnavailable
 from runware_provider.context import Context
-from runware_provider.create import get_generation
-from runware_provider.errors import InvalidArgs, OutputNotFound
-from runware_provider.types import GenerationArgs, GenerationState, OutputArgs, SuccessOutput
+from runware_provider.create import get_image
+from runware_provider.errors import InvalidArgs
+from runware_provider.types import ArtifactSummary, OutputArgs, SuccessOutput
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-
-
-def find_output(state: GenerationState, args: OutputArgs) -> SuccessOutput | None:
-    """The stored image that is meant; None when it is there but not stored. Raises OutputNotFound."""
-    for output in state.outputs:
-        if output.id == args.output_id:
-            return output if output.type == "success" else None
-    raise OutputNotFound(f"generation {args.generation_id} has no output {args.output_id}")
 
 
 async def output_content(ctx: Context, request: Request) -> Response:
@@ -32,7 +24,7 @@ async def output_content(ctx: Context, request: Request) -> Response:
         )
     except ValueError:
         return problem(404, "there is no such output: the ids in the path are not UUIDs")
-    output = find_output(await get_generation(ctx, GenerationArgs(generation_id=args.generation_id)), args)
+    output = await get_image(ctx, args)
     if output is None:
         return problem(404, "this output is an error and has no content; GET it without /content to see why")
     etag = f'"{output.sha256}"'
@@ -68,7 +60,7 @@ async def output_content(ctx: Context, request: Request) -> Response:
     return StreamingResponse(content, status, headers, output.content_type)
 
 
-async def _elsewhere(ctx: Context, request: Request, output: SuccessOutput) -> str | None:
+async def _elsewhere(ctx: Context, request: Request, output: SuccessOutput | ArtifactSummary) -> str | None:
     """Where the store itself serves the bytes, when clients are to be sent there. Never to be logged."""
     # A peer without an address is a command on the owner's socket, which leads nowhere else.
     if not ctx.settings.content_redirects or request.client is None or request.query_params.get("redirect") == "false":

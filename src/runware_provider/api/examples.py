@@ -7,12 +7,12 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from runware_provider.api.generations import RerunWish
-from runware_provider.api.operations import Health, Ready, Replayed, Retried
+from runware_provider.api.operations import Health, Ready, Replayed
 from runware_provider.doctor import Check, Diagnosis
 from runware_provider.errors import FetchFailed
 from runware_provider.model_search import Model, ModelPage
 from runware_provider.reconcile import ReconcileArgs, Reconciled, ReplayArgs
-from runware_provider.retrying import RetryArgs
+from runware_provider.retrying import Retried, RetryArgs
 from runware_provider.stats import ServiceStats
 from runware_provider.types import (
     ArtifactSummary,

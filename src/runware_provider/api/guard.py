@@ -3,10 +3,10 @@
 import asyncio
 import re
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +15,7 @@ from runware_provider.sessions import COOKIE, ClientTokens, Sessions
 from runware_provider.settings import is_loopback
 from runware_provider.tokens import WEBHOOK_PATH
 from runware_provider.tracing import incoming
-from runware_provider.web.paths import SIGN_IN, STATIC, is_page, sign_in_first
+from runware_provider.web.paths import SIGN_IN, STATIC, is_page, sign_in_first, signed_out
 
 OPEN_PATHS = frozenset({WEBHOOK_PATH, "/healthz", "/readyz"})
 """Asked by Runware, which has its own token, and by those who only want to know whether this lives."""
@@ -23,6 +23,9 @@ OPEN_PATHS = frozenset({WEBHOOK_PATH, "/healthz", "/readyz"})
 MAX_QUERY = 8_192
 MAX_HEADERS = 32_768
 """Bytes of a request's query and of all its headers."""
+
+OPEN_BODY = 8_192
+"""Bytes of a body that needs no token: somebody who signs in."""
 
 BODY_WAIT = 60.0
 """Seconds that a client may let us wait for the next piece of its body."""
@@ -75,11 +78,12 @@ class Guard:
                 await self._refuse(refused, scope, receive, send)
                 return
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length[:19]) > self._max_body:
-            await self._refuse(self._too_large(), scope, receive, send)
+        most = min(OPEN_BODY, self._max_body) if _needs_no_token(scope) else self._max_body
+        if not length.isdecimal() or int(length[:19]) > most:
+            await self._refuse(_too_large(most), scope, receive, send)
             return
         with incoming(headers.get("traceparent")):
-            await self._limited(scope, receive, send)
+            await self._limited(scope, receive, send, most)
 
     async def _refuse(self, refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
         if refusal.status_code >= 400:  # to be led to the form is no refusal
@@ -92,9 +96,9 @@ class Guard:
             scheme, _, token = headers.get("authorization", "").partition(" ")
             if scheme.lower() == "bearer" and self._tokens.accepts(token) is not None:
                 return None
-            if not (self._signed_in(headers) or scope["path"] == SIGN_IN or scope["path"].startswith(STATIC)):
-                if scope["method"] in _HARMLESS and is_page(scope["path"]):
-                    return sign_in_first(scope)
+            if not (self._signed_in(headers) or _needs_no_token(scope)):
+                if is_page(scope["path"]):
+                    return sign_in_first(scope) if scope["method"] in _HARMLESS else signed_out(scope)
                 return problem(
                     401,
                     "send `Authorization: Bearer TOKEN` with one of the service's client tokens",
@@ -111,17 +115,9 @@ class Guard:
         return None
 
     def _signed_in(self, headers: Headers) -> bool:
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and self._sessions.holds(cookie.value)
+        return self._sessions.holds(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
 
-    def _too_large(self) -> Response:
-        limit = f"the body is over {self._max_body} bytes (RUNWARE_PROVIDER_MAX_REQUEST_BYTES)"
-        return problem(413, limit, issues=[("body", "is too large")])
-
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         """Count a body whose length nobody announced, and wait no longer than `BODY_WAIT` for a piece of it."""
         received = 0
         started = whole = False
@@ -138,8 +134,8 @@ class Guard:
             if message["type"] == "http.request":
                 whole = not message.get("more_body", False)
                 received += len(message.get("body", b""))
-                if received > self._max_body:
-                    refusal = self._too_large()
+                if received > most:
+                    refusal = _too_large(most)
             return message if refusal is None else {"type": "http.disconnect"}
 
         async def noted(message: Message) -> None:
@@ -155,6 +151,17 @@ class Guard:
                 raise
         if refusal is not None and not started:
             await self._refuse(refusal, scope, receive, send)
+
+
+def _needs_no_token(scope: Scope) -> bool:
+    """Whether it is for those who have not signed in yet."""
+    path: str = scope["path"]
+    return path == SIGN_IN or path.startswith(STATIC)
+
+
+def _too_large(most: int) -> Response:
+    setting = "" if most <= OPEN_BODY else " (RUNWARE_PROVIDER_MAX_REQUEST_BYTES)"
+    return problem(413, f"the body is over {most} bytes{setting}", issues=[("body", "is too large")])
 
 
 def _from_elsewhere(headers: Headers) -> bool:

@@ -16,7 +16,7 @@ from runware_provider.errors import RunwareRefused
 from runware_provider.metrics import CONTENT_TYPE
 from runware_provider.model_search import ModelPage, SearchModelsArgs, search_models
 from runware_provider.reconcile import ReconcileArgs, Reconciled, ReplayArgs, reconcile, replay
-from runware_provider.retrying import RetryArgs, retry_failed
+from runware_provider.retrying import Retried, RetryArgs, retry_failed
 from runware_provider.stats import ServiceStats, Statistics, StatsArgs
 
 METRICS = """# HELP runware_provider_tasks_open Tasks that wait or are being performed.
@@ -49,12 +49,6 @@ class Replayed(BaseModel):
     """How many generations will be projected again."""
 
     replayed: int
-
-
-class Retried(BaseModel):
-    """How many generations have outputs that will be tried again."""
-
-    retried: int
 
 
 def router(ctx: Context, streams: EventStreams, statistics: Statistics) -> APIRouter:
@@ -92,7 +86,7 @@ def router(ctx: Context, streams: EventStreams, statistics: Statistics) -> APIRo
         responses=documented(422, 503),
     )
     async def retry(args: RetryArgs) -> Retried:
-        return Retried(retried=await retry_failed(ctx, args))
+        return await retry_failed(ctx, args)
 
     @routes.get(
         "/v1/models",

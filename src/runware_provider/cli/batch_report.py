@@ -124,7 +124,8 @@ def _tell(run: Report, totals: dict[str, Any]) -> None:
     if totals["failed"] > len(totals["shown"]):
         say(out, f"and {totals['failed'] - len(totals['shown']):,} more, in {totals['report_file']}")
     if not run.retry_failed:
-        say(out, "ask for them anew, which costs money: the same command with --retry-failed")
+        say(out, "mend the lines that were refused, and run the same command again")
+        say(out, "to ask for the others anew, which costs money, add --retry-failed")
 
 
 def _say_how_to_go_on(stopped: str, totals: dict[str, Any], *, passing: bool) -> None:

@@ -109,6 +109,15 @@ async def delete(settings: Settings, id: str) -> None:
         await api.send("DELETE", path)
         when = "at the service's next start" if api.passing else "in 30 s"
     say(out, f"deleted {id}; its images are removed {when}")
+    say(out, f"until then it can be taken back: runware-provider undelete {id}")
+
+
+async def undelete(settings: Settings, id: str, *, as_json: bool) -> None:
+    """Take a delete back."""
+    path = path_of(id, "/undelete")
+    async with connected(settings, work=True) as api:
+        state = await api.send("POST", path)
+    print_json(state) if as_json else render.generation(state)
 
 
 async def reconcile(settings: Settings, id: str | None, *, unclaimed: bool, as_json: bool) -> int:

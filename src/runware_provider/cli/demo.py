@@ -57,7 +57,9 @@ async def demo(folder: Path, prompt: str, *, serve: bool) -> int:
             _tell_of("service", public_url)
             try:
                 async with Context.open(settings) as ctx, serving(ctx, listener):
-                    code = await _four_pictures(ctx, pictures, prompt)
+                    # Whoever comes back to look finds what was made before, and not the same once more.
+                    made = (await ctx.projection.list(ListArgs(status="completed", limit=1))).items if serve else []
+                    code = _there_already(pictures) if made else await _four_pictures(ctx, pictures, prompt)
                     if serve:
                         await _look(f"{public_url}/")
             except DataDirInUse as error:
@@ -68,6 +70,11 @@ async def demo(folder: Path, prompt: str, *, serve: bool) -> int:
         say(out, "look at them, and make more: make gallery, or runware-provider demo --serve")
         say(out, f"they will be at http://127.0.0.1:{PORT}/")
     return code
+
+
+def _there_already(pictures: Path) -> int:
+    say(out, "the pictures of the last demo are in ", (str(pictures), "bold"))
+    return 0
 
 
 async def _look(address: str) -> None:

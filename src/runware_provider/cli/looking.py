@@ -172,3 +172,11 @@ def delete(id: Id) -> int:
     from runware_provider.cli import commands
 
     return run_with_settings(lambda settings: commands.delete(settings, id))
+
+
+@command(rich_help_panel=PANEL)
+def undelete(id: Id, as_json: Json = False) -> int:
+    """Take a delete back, as long as its images are still there."""
+    from runware_provider.cli import commands
+
+    return run_with_settings(lambda settings: commands.undelete(settings, id, as_json=as_json))

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from runware_provider.artifacts import StoreUnavailable
 from runware_provider.context import Context
-from runware_provider.create import get_generation
+from runware_provider.create import get_image
 from runware_provider.errors import (
     GenerationNotFound,
     IdempotencyConflict,
@@ -23,7 +23,7 @@ from runware_provider.errors import (
     TooManyInFlight,
 )
 from runware_provider.stats import Statistics
-from runware_provider.types import GenerationArgs, GenerationState, SuccessOutput
+from runware_provider.types import OutputArgs
 from runware_provider.web import grid, new, one, operations, sign_in
 from runware_provider.web.assets import PAGE_HEADERS, static
 from runware_provider.web.paths import CARDS, GRID, NEW, ONE, OPERATIONS, SIGN_IN, SIGN_OUT, STATIC, THUMBNAILS
@@ -40,7 +40,7 @@ def gallery(ctx: Context, statistics: Statistics) -> list[Route]:
 
     @cache
     def thumbnails() -> Thumbnails:
-        return Thumbnails(ctx.artifacts, ctx.runtime, ctx.owner.data_dir.absolute() / "thumbnails")
+        return Thumbnails(ctx.artifacts, ctx.runtime, ctx.projection, ctx.owner.data_dir.absolute() / "thumbnails")
 
     def route(path: str, handler: Handler, method: str = "GET") -> Route:
         async def answer(request: Request) -> Response:
@@ -75,9 +75,13 @@ def gallery(ctx: Context, statistics: Statistics) -> list[Route]:
 async def _thumbnail(ctx: Context, thumbnails: Callable[[], Thumbnails], request: Request) -> Response:
     """`GET /thumbnails/{id}/{output_id}/{size}`. Its content never changes."""
     try:
-        args = GenerationArgs(generation_id=UUID(request.path_params["id"]))
-        output_id, size = UUID(request.path_params["output_id"]), int(request.path_params["size"])
-        image = _image(await get_generation(ctx, args), output_id)
+        args = OutputArgs(
+            generation_id=UUID(request.path_params["id"]), output_id=UUID(request.path_params["output_id"])
+        )
+        size = int(request.path_params["size"])
+        image = await get_image(ctx, args)
+        if image is None:
+            return PlainTextResponse("it is no image", 404)
         etag = f'"{image.sha256[:32]}-{size}"'
         headers = {
             "ETag": etag,
@@ -93,13 +97,6 @@ async def _thumbnail(ctx: Context, thumbnails: Callable[[], Thumbnails], request
     except (Busy, StoreUnavailable, RunwareProviderError):
         return PlainTextResponse("try again", 503, {"Retry-After": "2"})
     return Response(content, headers=headers, media_type="image/webp")
-
-
-def _image(state: GenerationState, output_id: UUID) -> SuccessOutput:
-    for output in state.outputs:
-        if output.id == output_id and isinstance(output, SuccessOutput):
-            return output
-    raise NoThumbnail("there is no such image")
 
 
 async def _failed(ctx: Context, request: Request, error: RunwareProviderError) -> Response:
@@ -121,6 +118,6 @@ async def _failed(ctx: Context, request: Request, error: RunwareProviderError) -
             status, title = 502, "Runware refused"
         case _:
             status, title = 503, "Not now"
-    answer = await page(ctx, request, "failed.html", {"title": title, "detail": str(error)}, status)
+    answer = await page(ctx, request, "failed.html", {"title": title, "detail": str(error), "again": None}, status)
     answer.headers.update(PAGE_HEADERS)
     return answer

@@ -81,33 +81,38 @@ def like(state: GenerationState) -> Form:
     return Form(given, source=str(state.id), kept=kept)
 
 
-def read_form(sent: Mapping[str, str], source: JsonObject | None = None) -> tuple[Form, CreateArgs | None]:
+def read_form(sent: Mapping[str, str], source: JsonObject) -> tuple[Form, CreateArgs | None]:
     """What was sent, and what it asks for; None when something is wrong, which the form then says.
 
     `source`: the input that fields which are `kept` are taken from.
     """
     given = {name: sent.get(name, "").replace("\r\n", "\n") for name in FIELDS}
     problems: dict[str, str] = {}
-    kept = [name for name in sent.get("kept", "").split(",") if source is not None and name in source]
-    asked = {name: source[name] for name in kept} if source is not None else {}
+    kept = list(filter(None, sent.get("kept", "").split(",")))
+    gone = [name for name in kept if name not in source]
+    if gone:
+        problems["form"] = f"the generation that {', '.join(gone)} was to be taken from is no more: begin anew"
+    asked = {name: source[name] for name in kept if name in source}
     asked |= _advanced(given["advanced"], problems)
     for name, runwares in _NAMES.items():
         text = given[name].strip()
         if not text:
             continue
         if runwares in asked:
-            problems["advanced"] = f"has {runwares}, which has a field of its own"
+            problems["advanced"] = f"{runwares} has a field of its own."
         if name in _NUMBERS:
             if not text.isascii() or not text.isdigit() or len(text) > 20:
-                problems[name] = "must be a whole number"
+                problems[name] = "This must be a whole number."
                 continue
             asked[runwares] = int(text)
         else:
             asked[runwares] = text
     if asked.get("numberResults") == 1:
         del asked["numberResults"]
+    if given["model"].strip() and ":" not in given["model"]:
+        problems["model"] = "Choose one of the list, or give its AIR id, such as runware:101@1."
     if not given["prompt"].strip() and "positivePrompt" not in asked:
-        problems["prompt"] = "is what is to be pictured"
+        problems["prompt"] = "Say what is to be pictured."
     labels = _labels(given["labels"], problems)
     key = sent.get("key", "")[:64]
     form = Form(given, problems, key or str(uuid4()), sent.get("from", "")[:36], kept)
@@ -155,10 +160,10 @@ def _advanced(text: str, problems: dict[str, str]) -> JsonObject:
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        problems["advanced"] = f"is not JSON: {error}"
+        problems["advanced"] = f"This is not JSON: {error}."
         return {}
     if not isinstance(value, dict):
-        problems["advanced"] = 'must be an object, such as {"steps": 30}'
+        problems["advanced"] = 'This must be an object, such as {"steps": 30}.'
         return {}
     return value
 
@@ -168,7 +173,7 @@ def _labels(text: str, problems: dict[str, str]) -> dict[str, str]:
     for line in filter(None, (line.strip() for line in text.split("\n"))):
         key, equals, value = line.partition("=")
         if not equals or not key.strip():
-            problems["labels"] = f"must be KEY=VALUE, one a line, not {line[:60]!r}"
+            problems["labels"] = f"This must be KEY=VALUE, one a line, not {line[:60]!r}."
             return {}
         labels[key.strip()] = value.strip()
     return labels

@@ -37,16 +37,19 @@ class Asset:
 
 
 @cache
-def asset(name: str) -> Asset | None:
-    """The file of this name; None when there is none."""
-    path = _FOLDER / name
-    if path.parent != _FOLDER or path.suffix not in _TYPES or not path.is_file():
-        return None
-    content = path.read_bytes()
-    if name == "app.css":
-        content += _ratios()
+def _assets() -> Mapping[str, Asset]:
+    return {path.name: _asset(path) for path in _FOLDER.iterdir() if path.suffix in _TYPES}
+
+
+def _asset(path: Path) -> Asset:
+    content = path.read_bytes() + (_ratios() if path.name == "app.css" else b"")
     version = sha256(content).hexdigest()[:12]
     return Asset(content, gzip.compress(content, 9, mtime=0), f"{_TYPES[path.suffix]}; charset=utf-8", version)
+
+
+def asset(name: str) -> Asset | None:
+    """The file of this name; None when there is none."""
+    return _assets().get(name)
 
 
 def address(base: str, name: str) -> str:

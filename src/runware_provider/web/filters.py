@@ -22,9 +22,12 @@ PLAIN = ("prompt", "model", "status", "since", "created_after", "created_before"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`given`: what stands in the form. `labels` there is `key=value, key=value`. `problems` by the field's name."""
+    """`given`: what stands in the form, where `labels` is `key=value, key=value`. `found`: the labels that are meant.
+    `problems` by the field's name.
+    """
 
     given: Mapping[str, str]
+    found: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -34,7 +37,8 @@ class View:
 
     def query(self, **more: str | None) -> str:
         """The query of this view's URL, with `more`; begins with `?` unless it is empty."""
-        named = {**self.given, **more}
+        labels = {f"metadata.{key}": value for key, value in self.found.items()}
+        named = {**self.given, **({"labels": ""} | labels if labels else {}), **more}
         query = urlencode({name: value for name, value in named.items() if value})
         return f"?{query}" if query else ""
 
@@ -46,7 +50,8 @@ def read_view(query: Mapping[str, str], now: datetime, limit: int) -> tuple[View
     for name, value in query.items():  # as the API has them
         if name.startswith("metadata."):
             found[name.removeprefix("metadata.")] = value
-    given["labels"] = ", ".join(f"{key}={value}" for key, value in found.items()) or given["labels"]
+    if found:
+        given["labels"] = ", ".join(f"{key}={value}" for key, value in found.items())
     asked: dict[str, object] = {name: given[name] or None for name in ("prompt", "model", "status", "error")}
     asked |= {"metadata": found, "limit": limit, "cursor": query.get("cursor") or None}
     if given["since"] in SPANS:
@@ -62,7 +67,7 @@ def read_view(query: Mapping[str, str], now: datetime, limit: int) -> tuple[View
                 problems[name] = "must be a day, such as 2026-11-26"
     while True:
         try:
-            return View(given, problems), ListArgs.model_validate(asked)
+            return View(given, found, problems), ListArgs.model_validate(asked)
         except ValidationError as error:
             for issue in error.errors():
                 name = str(issue["loc"][0])

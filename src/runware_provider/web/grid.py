@@ -1,12 +1,13 @@
 """The grid of images, newest first, and its parts."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runware_provider.context import Context
-from runware_provider.create import get_generation
+from runware_provider.create import get_generation, get_remembered
 from runware_provider.errors import (
     ConfigurationError,
     GenerationNotFound,
@@ -16,7 +17,7 @@ from runware_provider.errors import (
 )
 from runware_provider.types import GenerationArgs, GenerationSummary, ListArgs
 from runware_provider.web.filters import SPANS, View, read_view
-from runware_provider.web.render import fragment, page
+from runware_provider.web.render import fragment, page, with_spent
 from runware_provider.web.views import Card, card_of_state, card_of_summary
 from runware_provider.words import SHORT
 
@@ -51,19 +52,22 @@ async def cards(ctx: Context, request: Request) -> Response:
         ids = [id_ for id_ in map(_uuid, asked.split(",")[:MAX_IDS]) if id_ is not None]
         found = [card for id_ in ids if (card := await _card(ctx, id_)) is not None]
         gone = [str(id_) for id_ in ids if id_ not in {card.id for card in found}]
-        return fragment(request, "cards.html", {"cards": found, "more": None, "gone": gone})
+        return await with_spent(ctx, fragment(request, "cards.html", {"cards": found, "more": None, "gone": gone}))
     view, args = read_view(request.query_params, ctx.clock(), PAGE)
     shown, cursor, view, trouble = await _cards(ctx, view, args)
     more = view.query(cursor=cursor) if cursor else None
-    return fragment(request, "cards.html", {"cards": shown, "more": more, "gone": []}, 503 if trouble else 200)
+    values = {"cards": shown, "more": more, "gone": []}
+    return await with_spent(ctx, fragment(request, "cards.html", values, 503 if trouble else 200))
 
 
 async def _cards(ctx: Context, view: View, args: ListArgs) -> tuple[list[Card], str | None, View, str | None]:
     """A page's cards, where the next begins, the view with what is wrong in it, and why there is nothing at all."""
+    if view.problems:  # what is wrong would leave out less, or more, than was meant
+        return [], None, view, None
     try:
         found = await ctx.projection.list(args)
     except InvalidArgs as error:
-        return [], None, View(view.given, {**view.problems, **dict(error.issues)}), None
+        return [], None, replace(view, problems=dict(error.issues)), None
     except (ProjectionUnavailable, ConfigurationError) as error:
         return [], None, view, str(error)
     return [await _card_of(ctx, item) for item in found.items], found.next_cursor, view, None
@@ -81,7 +85,10 @@ async def _card(ctx: Context, generation_id: UUID) -> Card | None:
     try:
         return card_of_state(await get_generation(ctx, GenerationArgs(generation_id=generation_id)))
     except GenerationNotFound:
-        return None
+        try:
+            return card_of_summary(await get_remembered(ctx, GenerationArgs(generation_id=generation_id)))
+        except GenerationNotFound:
+            return None
     except RunwareProviderError:  # damaged, or out of reach: what the read model knows must do
         summary = await ctx.projection.get(generation_id)
         return None if summary is None else card_of_summary(summary)

@@ -41,18 +41,17 @@ async def form(ctx: Context, request: Request) -> Response:
 
 
 async def _source(ctx: Context, id_: str) -> JsonObject:
-    """The input of the generation that a form began from. Raises GenerationNotFound."""
+    """The input of the generation that a form began from; empty when it is no more."""
     try:
-        args = GenerationArgs(generation_id=UUID(id_))
-    except ValueError:
-        raise GenerationNotFound("there is no such generation to begin from") from None
-    return (await get_generation(ctx, args)).input
+        return (await get_generation(ctx, GenerationArgs(generation_id=UUID(id_)))).input
+    except (ValueError, GenerationNotFound):
+        return {}
 
 
 async def create(ctx: Context, request: Request) -> Response:
     """`POST /new`. What is wrong stands beside its field, and nothing that was typed is lost."""
     fields = await read_fields(request)
-    source = await _source(ctx, fields.get("from", "")) if fields.get("kept") else None
+    source = await _source(ctx, fields.get("from", "")) if fields.get("kept") else {}
     shown, args = asking.read_form(fields, source)
     if args is None:
         return await _page(ctx, request, shown, None, 422)
@@ -68,7 +67,9 @@ async def create(ctx: Context, request: Request) -> Response:
         TooManyInFlight,
     ) as error:
         status = 402 if isinstance(error, OverBudget) else 409 if isinstance(error, IdempotencyConflict) else 503
-        refused = replace(shown, problems={"form": str(error)}, key=str(uuid4()))
+        # What could not be committed may have been all the same: sent again, it must be the same generation.
+        key = str(uuid4()) if isinstance(error, IdempotencyConflict) else shown.key
+        refused = replace(shown, problems={"form": str(error)}, key=key)
         return await _page(ctx, request, refused, None, status)
     if state.dispatch == "refused":
         return await _page(ctx, request, asking.refused_by_runware(shown, state), state, 422)
@@ -102,6 +103,7 @@ async def _price(ctx: Context) -> int | None:
     except RunwareProviderError:
         return None
     for item in found.items:
-        if item.cost_micros is not None and item.artifacts:
-            return item.cost_micros // len(item.artifacts)
+        known = [artifact.cost_micros for artifact in item.artifacts if artifact.cost_micros is not None]
+        if known:
+            return sum(known) // len(known)
     return None

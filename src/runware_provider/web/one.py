@@ -7,15 +7,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from runware_provider.context import Context
-from runware_provider.create import get_generation, undelete_generation
-from runware_provider.errors import GenerationNotFound
+from runware_provider.create import get_generation, get_remembered, undelete_generation
+from runware_provider.errors import GenerationNotFound, InvalidArgs, StateUnavailable
 from runware_provider.rerun import RerunArgs, rerun_generation
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import GenerationArgs, GenerationState, SuccessOutput
 from runware_provider.web import calls
 from runware_provider.web.forms import read_fields
-from runware_provider.web.render import brief, fragment, page
-from runware_provider.web.views import STEPS, errors_of, in_order, prompt_of, tiles_of
+from runware_provider.web.render import MOST_SHOWN, brief, fragment, page, pretty, with_spent
+from runware_provider.web.views import STEPS, errors_of, in_order, prompt_of, state_of_summary, tiles_of
 
 MAX_SHOWN = 64
 """Images on one page."""
@@ -28,7 +28,8 @@ async def one(ctx: Context, request: Request) -> Response:
 
 async def live(ctx: Context, request: Request) -> Response:
     """`GET /g/{id}/live`: the part of the page that changes."""
-    return fragment(request, "one_live.html", _values(ctx, request, await _state(ctx, request)))
+    values = _values(ctx, request, await _state(ctx, request))
+    return await with_spent(ctx, fragment(request, "one_live.html", values))
 
 
 async def tell(ctx: Context, request: Request) -> Response:
@@ -37,7 +38,12 @@ async def tell(ctx: Context, request: Request) -> Response:
     if wish not in _WISHES:
         raise GenerationNotFound(f"nothing is called {wish} here")
     fields = await read_fields(request)
-    leads_to = await _WISHES[wish](ctx, generation_id, fields)
+    try:
+        leads_to = await _WISHES[wish](ctx, generation_id, fields)
+    except StateUnavailable as error:
+        # It may have been kept all the same: with the same fields, so the same key, nothing is paid for twice.
+        again = {"action": request.url.path, "fields": fields}
+        return await page(ctx, request, "failed.html", {"title": "Not now", "detail": str(error), "again": again}, 503)
     return RedirectResponse(request.scope.get("root_path", "") + leads_to, 303)
 
 
@@ -46,10 +52,17 @@ async def _again(ctx: Context, generation_id: UUID, fields: Mapping[str, str], *
     args = RerunArgs(
         generation_id=generation_id,
         remix=remix,
-        output_id=UUID(fields["output_id"]) if fields.get("output_id") else None,
+        output_id=_output_id(fields.get("output_id", "")),
         idempotency_key=f"again {key}",
     )
     return f"/g/{(await rerun_generation(ctx, args)).id}"
+
+
+def _output_id(text: str) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        raise InvalidArgs([("output_id", "is no output's id")]) from None
 
 
 async def _rerun(ctx: Context, generation_id: UUID, fields: Mapping[str, str]) -> str:
@@ -102,9 +115,11 @@ def _values(ctx: Context, request: Request, state: GenerationState) -> dict[str,
     base = request.scope.get("root_path", "")
     images = [output for output in in_order(state) if isinstance(output, SuccessOutput)]
     costs = [image.cost_micros for image in images if image.cost_micros is not None]
+    price = sum(costs) * state.counts.expected // len(costs) if costs else None
     address = f"{request.url.scheme}://{request.url.netloc}{base}/v1/generations"
     tokens = bool(ctx.client_tokens)
     shown = brief(state.input)
+    small = shown == state.input and len(pretty(shown)) <= MOST_SHOWN
     reached = {entry.event for entry in state.timeline}
     return {
         "state": state,
@@ -118,15 +133,21 @@ def _values(ctx: Context, request: Request, state: GenerationState) -> dict[str,
         "errors": errors_of(state),
         "refused": state.dispatch == "refused" and not images,
         "cost_micros": sum(costs) if costs else None,
+        "remembered": state.version == 0,
+        "price_micros": price,
         "can_retry": state.counts.failed > 0 and any(code in reached for code in ("delivered", "retry")),
-        "curl": calls.curl(address, shown, state.metadata, token=tokens),
-        "python": calls.python(address, shown, state.metadata, token=tokens),
+        "curl": calls.curl(address, shown, state.metadata, token=tokens) if small else None,
+        "python": calls.python(address, shown, state.metadata, token=tokens) if small else None,
         "key": str(uuid4()),
     }
 
 
 async def _state(ctx: Context, request: Request) -> GenerationState:
-    return await get_generation(ctx, GenerationArgs(generation_id=_id(request)))
+    args = GenerationArgs(generation_id=_id(request))
+    try:
+        return await get_generation(ctx, args)
+    except GenerationNotFound:
+        return state_of_summary(await get_remembered(ctx, args))
 
 
 def _id(request: Request) -> UUID:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import get_args
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from runware_provider.context import Context
-from runware_provider.errors import GenerationNotFound
+from runware_provider.errors import GenerationNotFound, InvalidArgs
 from runware_provider.reconcile import ReconcileArgs, ReplayArgs, reconcile, replay
 from runware_provider.retrying import RetryArgs, retry_failed
 from runware_provider.stats import Statistics, StatsArgs
@@ -19,8 +20,9 @@ DAYS = (7, 14, 30, 90)
 LISTED = 20
 """Parked tasks and unclaimed deliveries that are shown."""
 
-RETRYABLE = ("fetch_failed", "storage_failed", "content_rejected")
-"""Errors of outputs that trying again may mend, at no cost."""
+RETRYABLE = get_args(RetryArgs.model_fields["error"].annotation)
+ROUNDS = 10
+"""Calls of `retry_failed` that one press makes."""
 
 
 async def operations(ctx: Context, request: Request, statistics: Statistics) -> Response:
@@ -52,8 +54,7 @@ async def act(ctx: Context, request: Request) -> Response:
     fields = await read_fields(request)
     match request.path_params["wish"]:
         case "retry":
-            count = await retry_failed(ctx, RetryArgs(error=fields.get("error", "")[:64] or "fetch_failed"))
-            done = f"retried={count}"
+            done = f"retried={await _retry_all(ctx, fields.get('error', ''))}"
         case "replay":
             done = f"replayed={await replay(ctx, ReplayArgs(all_failed=True))}"
         case "unpark":
@@ -63,6 +64,18 @@ async def act(ctx: Context, request: Request) -> Response:
         case wish:
             raise GenerationNotFound(f"nothing is called {wish} here")
     return RedirectResponse(f"{request.scope.get('root_path', '')}/operations?{done}", 303)
+
+
+async def _retry_all(ctx: Context, error: str) -> int:
+    if error not in RETRYABLE:
+        raise InvalidArgs([("error", f"must be one of {', '.join(RETRYABLE)}")])
+    count, cursor = 0, None
+    for _ in range(ROUNDS):
+        retried = await retry_failed(ctx, RetryArgs.model_validate({"error": error, "cursor": cursor}))
+        count, cursor = count + retried.retried, retried.next_cursor
+        if cursor is None:
+            break
+    return count
 
 
 _DONE: Mapping[str, str] = {

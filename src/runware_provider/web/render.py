@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,9 +48,14 @@ MOST_CHARACTERS = 2_000
 """Of one string in what is shown; an input may hold whole images as text."""
 
 
+MOST_SHOWN = 20_000
+"""Characters of JSON that a page shows."""
+
+
 def pretty(value: Any) -> str:
-    """JSON for people."""
-    return json.dumps(brief(value), ensure_ascii=False, indent=2)
+    """JSON for people, cut where it is too much for them."""
+    text = json.dumps(brief(value), ensure_ascii=False, indent=2)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({len(text):,} characters)"
 
 
 def brief(value: Any) -> Any:
@@ -70,6 +76,13 @@ def fragment(request: Request, template: str, values: Mapping[str, Any], status:
     base = request.scope.get("root_path", "")
     content = environment().get_template(template).render(base=base, **values)
     return HTMLResponse(content, status, PAGE_HEADERS)
+
+
+async def with_spent(ctx: Context, answer: HTMLResponse) -> HTMLResponse:
+    """`answer` with what today has cost, for the head of the page that it goes into."""
+    with suppress(StateUnavailable):
+        answer.headers["X-Spent-Today"] = words.about((await ctx.runtime.stats()).spent_today_micros)
+    return answer
 
 
 async def page(

@@ -35,7 +35,7 @@ async def begin(ctx: Context, request: Request) -> Response:
         path=base or "/",
         secure=request.url.scheme == "https",
         httponly=True,
-        samesite="strict",
+        samesite="lax",  # a link from elsewhere leads to the page; what would change something is the guard's to refuse
     )
     return answer
 
@@ -44,5 +44,5 @@ async def end(_: Context, request: Request) -> Response:
     """`POST /signout`."""
     base = request.scope.get("root_path", "")
     answer = RedirectResponse(base + SIGN_IN, 303)
-    answer.delete_cookie(COOKIE, path=base or "/", httponly=True, samesite="strict")
+    answer.delete_cookie(COOKIE, path=base or "/", httponly=True, samesite="lax")
     return answer

@@ -4,9 +4,9 @@ import asyncio
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 from runware_provider.artifacts import Artifacts
 from runware_provider.durable import GenerationRuntime
 from runware_provider.errors import GenerationNotFound, RunwareProviderError, ServiceStopping
-from runware_provider.types import SuccessOutput
+from runware_provider.projection import Projection
+from runware_provider.types import ArtifactSummary, SuccessOutput
 
 T = TypeVar("T")
 
@@ -28,13 +29,22 @@ SIZES = (240, 480, 960, 1600)
 TALLEST = 4
 """Times its width that a thumbnail is high at most."""
 
-MAX_PIXELS = 80_000_000
-"""Of an image that is decoded: more would be half a gigabyte for two threads."""
+MAX_PIXELS = 40_000_000
+"""Of an image that is decoded: with transparency that takes a third of a gigabyte."""
+
+LARGE_PIXELS = 8_000_000
+"""From here on one at a time."""
 
 MAX_CACHE_BYTES = 512 * 1024 * 1024
 THREADS = 2
 MAX_WAITING = 256
 """Thumbnails that are asked for and not made yet."""
+
+AT_ONCE = 4
+"""Of them that are being fetched or made."""
+
+MAX_KNOWN_BAD = 1_000
+"""Images without a thumbnail that are remembered, so that they are not fetched at each view."""
 
 QUALITY = 82
 
@@ -56,100 +66,135 @@ class Thumbnails:
     Those of a generation that is deleted are removed at once.
     """
 
-    def __init__(self, artifacts: Artifacts, runtime: GenerationRuntime, folder: Path) -> None:
+    def __init__(self, artifacts: Artifacts, runtime: GenerationRuntime, projection: Projection, folder: Path) -> None:
         self._artifacts = artifacts
         self._runtime = runtime
+        self._projection = projection
         self._folder = folder
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="thumbnails")
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._large = asyncio.Lock()
         self._making: dict[Path, asyncio.Task[bytes]] = {}
+        self._bad: OrderedDict[Path, str] = OrderedDict()
         self._opened: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
         self._sizes: OrderedDict[Path, int] = OrderedDict()
+        self._paths: dict[UUID, set[Path]] = {}
         self._total = 0
 
-    async def get(self, generation_id: UUID, image: SuccessOutput, size: int) -> bytes:
+    async def get(self, generation_id: UUID, image: SuccessOutput | ArtifactSummary, size: int) -> bytes:
         """One thumbnail. Raises NoThumbnail, Busy, StoreUnavailable, OutputNotFound."""
         if size not in SIZES:
             raise NoThumbnail(f"thumbnails are {', '.join(map(str, SIZES))} pixels wide")
         await self._open()
         name = f"{generation_id}-{image.id}-{image.sha256[:12]}-{size}.webp"
         path = self._folder / image.id.hex[:2] / name
+        if path in self._bad:
+            raise NoThumbnail(self._bad[path])
         if path in self._sizes:
             self._sizes.move_to_end(path)
-            with suppress(FileNotFoundError):  # somebody has tidied up
-                return await self._run(path.read_bytes)
-            self._total -= self._sizes.pop(path, 0)
+            with suppress(OSError):  # somebody has tidied up
+                return await asyncio.to_thread(path.read_bytes)  # not behind those that are being made
+            self._forget(path)
         making = self._making.get(path)
         if making is None:
             if len(self._making) >= MAX_WAITING:
                 raise Busy
-            making = self._making[path] = asyncio.create_task(self._make(image, size, path), name="thumbnail")
+            making = self._making[path] = asyncio.create_task(
+                self._make(generation_id, image, size, path), name="thumbnail"
+            )
             making.add_done_callback(partial(self._made, path))
         return await asyncio.shield(making)  # whoever scrolls on leaves it to the next
 
     async def _open(self) -> None:
-        if self._opened is None:
+        if self._opened is None or (self._opened.done() and self._opened.exception() is not None):
             self._opened = asyncio.create_task(self._read_folder())
-            self._follower = asyncio.create_task(self._follow(), name="thumbnails-deletes")
         await asyncio.shield(self._opened)
+        if self._follower is None or self._follower.done():
+            self._follower = asyncio.create_task(self._follow(), name="thumbnails-deletes")
 
     async def _read_folder(self) -> None:
-        self._sizes = await self._run(partial(_found, self._folder))
-        self._total = sum(self._sizes.values())
+        for path, size in (await self._run(partial(_found, self._folder))).items():
+            self._remember(path, size)
+
+    def _remember(self, path: Path, size: int) -> None:
+        self._forget(path)
+        self._sizes[path] = size
+        self._total += size
+        self._paths.setdefault(_generation(path), set()).add(path)
+
+    def _forget(self, path: Path) -> None:
+        size = self._sizes.pop(path, None)
+        if size is not None:
+            self._total -= size
+            paths = self._paths[_generation(path)]
+            paths.discard(path)
+            if not paths:
+                del self._paths[_generation(path)]
 
     def _made(self, path: Path, making: "asyncio.Task[bytes]") -> None:
         del self._making[path]
-        if not making.cancelled():
-            making.exception()  # seen, should nobody wait any more
+        error = None if making.cancelled() else making.exception()
+        if isinstance(error, NoThumbnail):
+            self._bad[path] = str(error)
+            while len(self._bad) > MAX_KNOWN_BAD:
+                self._bad.popitem(last=False)
 
-    async def _make(self, image: SuccessOutput, size: int, path: Path) -> bytes:
-        if image.width * image.height > MAX_PIXELS:
+    async def _make(self, generation_id: UUID, image: SuccessOutput | ArtifactSummary, size: int, path: Path) -> bytes:
+        pixels = image.width * image.height
+        if pixels > MAX_PIXELS:
             raise NoThumbnail(f"the image has more than {MAX_PIXELS} pixels")
-        local = self._artifacts.local_path(image.key)
-        if local is not None:
-            content = await self._run(partial(_shrunk_file, local, size))
-        else:
-            with tempfile.TemporaryFile() as copy:
-                async for piece in await self._artifacts.read(image.key):
-                    await self._run(partial(copy.write, piece))
-                content = await self._run(partial(_shrunk, copy, size))
-        await self._run(partial(_keep, path, content))
-        self._sizes[path] = len(content)
-        self._total += len(content)
+        async with self._places, self._large if pixels > LARGE_PIXELS else nullcontext():
+            local = self._artifacts.local_path(image.key)
+            if local is not None:
+                content = await self._run(partial(_shrunk_file, local, size))
+            else:
+                with tempfile.TemporaryFile(dir=self._folder.parent) as copy:
+                    async for piece in await self._artifacts.read(image.key):
+                        await self._run(partial(copy.write, piece))
+                    content = await self._run(partial(_shrunk, copy, size))
+        if await self._is_gone(generation_id):
+            return content  # deleted meanwhile: whoever asked may have it, and it is not kept
+        with suppress(OSError):  # a disk without room: it is made again when it is wanted again
+            await self._run(partial(_keep, path, content))
+            self._remember(path, len(content))
         while self._total > MAX_CACHE_BYTES:
             await self._remove(next(iter(self._sizes)))
         return content
 
     async def _follow(self) -> None:
         """Remove what belongs to generations that are deleted, now or while nobody looked."""
-        await self._open()
         with suppress(ServiceStopping), self._runtime.news() as news:
-            changed = None
+            changed: Collection[UUID] = list(self._paths)
             while True:
-                mine: dict[UUID, list[Path]] = {}
-                for path in self._sizes:
-                    generation_id = UUID(path.name[:36])
-                    if changed is None or generation_id in changed:
-                        mine.setdefault(generation_id, []).append(path)
-                for generation_id, paths in mine.items():
+                for generation_id in [each for each in changed if each in self._paths]:
                     if await self._is_gone(generation_id):
-                        for path in paths:
+                        for path in [*self._paths.get(generation_id, ())]:
                             await self._remove(path)
-                changed = await news.take()
+                taken = await news.take()
+                changed = list(self._paths) if taken is None else taken
 
     async def _is_gone(self, generation_id: UUID) -> bool:
+        """Whether it was deleted; what cannot be asked was not."""
         try:
-            return (await self._runtime.get_state(generation_id)).deleted_at is not None
-        except GenerationNotFound:  # state has forgotten it, the team has not
-            return False
+            try:
+                return (await self._runtime.get_state(generation_id)).deleted_at is not None
+            except GenerationNotFound:  # state has let go of it, which the team has not
+                return await self._projection.get(generation_id) is None
         except RunwareProviderError:
             return False
 
     async def _remove(self, path: Path) -> None:
-        self._total -= self._sizes.pop(path, 0)
-        await self._run(partial(path.unlink, missing_ok=True))
+        self._forget(path)
+        with suppress(OSError):
+            await self._run(partial(path.unlink, missing_ok=True))
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _generation(path: Path) -> UUID:
+    return UUID(path.name[:36])
 
 
 def _found(folder: Path) -> "OrderedDict[Path, int]":

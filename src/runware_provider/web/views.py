@@ -1,7 +1,7 @@
 """What pages show of a generation: tiles, one for each image that there is or will be."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -71,6 +71,8 @@ def card_of_summary(row: GenerationSummary) -> Card:
     ratio = tiles[0].ratio if tiles else 1.0
     note = SHORT.get(row.error_code or "", "failed")
     missing = row.counts.failed + (row.counts.missing if row.status != "running" else 0)
+    if not tiles and missing:
+        missing, note = 1, _of_all(note, row.counts.expected)  # nothing came: that is one thing to know
     tiles += [Tile("failed", ratio, note=note)] * min(missing, MOST_TILES - len(tiles))
     settled = row.status != "running"
     return Card(row.id, 0, row.status, settled, row.prompt or "", row.model or "", row.created_at, tiles)
@@ -109,7 +111,13 @@ def tiles_of(state: GenerationState) -> list[Tile]:
     if state.status != "running" and len(tiles) < state.counts.expected:
         note = SHORT.get(state.error.code, "failed") if state.error is not None else "failed"
         tiles += [Tile("failed", wanted, note=note)] * (state.counts.expected - len(tiles))
+    if state.status != "running" and len(tiles) > 1 and len({(tile.kind, tile.note) for tile in tiles}) == 1:
+        return [replace(tiles[0], note=_of_all(tiles[0].note, len(tiles)))] if tiles[0].kind == "failed" else tiles
     return tiles
+
+
+def _of_all(note: str, number: int) -> str:
+    return note if number == 1 else f"{number} images: {note}"
 
 
 def in_order(state: GenerationState) -> list[Output]:
@@ -125,6 +133,36 @@ _DISPATCH: Mapping[str, tuple[int, str]] = {
     "accepted": (2, "being made"),
     "refused": (1, "refused"),
 }
+
+
+def state_of_summary(row: GenerationSummary) -> GenerationState:
+    """What can be shown of a generation that only the read model knows: version 0, and nothing can be done to it."""
+    images = [
+        SuccessOutput(**artifact.model_dump(), image_uuid="", item=None)
+        for artifact in row.artifacts  # the same fields, but for what Runware said
+    ]
+    return GenerationState(
+        id=row.id,
+        task_uuid=row.id,
+        version=0,
+        status=row.status,
+        dispatch="accepted",
+        counts=row.counts,
+        model=row.model,
+        input={"positivePrompt": row.prompt, "model": row.model},
+        metadata=row.metadata,
+        outputs=[*images],
+        error=None,
+        projection_error=None,
+        created_at=row.created_at,
+        dispatched_at=None,
+        completed_at=row.completed_at,
+        projected_at=row.completed_at,
+        deleted_at=None,
+        deadline=row.created_at,
+        settled=True,
+        timeline=[],
+    )
 
 
 def prompt_of(state: GenerationState) -> str:

@@ -21,11 +21,12 @@
   dates();
 
   // ---- Bring what is shown to what was sent, and touch nothing that stayed the same: images do not load again. ----
+  // What the visitor has opened, closed or chosen stays as it is; so does the key of a form, or sent twice it would be paid twice.
   const OURS = new Set(["open", "hidden", "aria-current"]);
   const bring = (shown, sent) => {
-    if (shown.isEqualNode(sent)) return;
+    if (shown.isEqualNode(sent) || shown.name === "key") return;
     for (const { name } of [...shown.attributes]) if (!sent.hasAttribute(name) && !OURS.has(name)) shown.removeAttribute(name);
-    for (const { name, value } of sent.attributes) if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
+    for (const { name, value } of sent.attributes) if (!OURS.has(name) && shown.getAttribute(name) !== value) shown.setAttribute(name, value);
     if (!sent.children.length) {
       if (shown.textContent !== sent.textContent || shown.children.length) shown.replaceChildren(...sent.childNodes);
       return;
@@ -45,24 +46,26 @@
   const parsed = (html) => { const made = document.createElement("template"); made.innerHTML = html; return made.content; };
   const get = async (path) => {
     const answer = await fetch(base + path, { headers: { Accept: "text/html" } });
-    if (answer.status === 401) location.reload();
-    if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+    if (answer.status === 401 || answer.redirected) location.reload();  // signed out
+    if (!answer.ok || answer.redirected) throw Object.assign(new Error(`HTTP ${answer.status}`), { status: answer.status });
+    const spent = answer.headers.get("X-Spent-Today"), place = $("#spent");
+    if (spent && place && place.textContent !== spent) place.textContent = spent;
     return answer.text();
   };
 
   // ---- News: events while they come, questions while they do not ----
   const follow = (changed, reload) => {
     const mark = $("#link");
-    let source = null, asking = null, again = null;
+    let source = null, asking = null, again = null, leaving = null;
     const show = (state) => { if (mark && mark.dataset.link !== state) { mark.dataset.link = state; mark.textContent = state === "on" ? "" : "reconnecting"; } };
-    const ask = () => { if (!asking) asking = setInterval(reload, 2000); };
+    const ask = () => { if (!asking) asking = setInterval(() => reload(false), 2000); };
     const open = () => {
       again = null;
       source = new EventSource(`${base}/v1/events`);
       // From here on nothing is missed; what happened between the page and this moment must be asked for.
-      source.addEventListener("ready", () => { show("on"); clearInterval(asking); asking = null; reload(); });
+      source.addEventListener("ready", () => { show("on"); clearInterval(asking); asking = null; reload(false); });
       source.addEventListener("changed", (event) => { const { id, version } = JSON.parse(event.data); changed(id, version); });
-      source.addEventListener("reload", reload);
+      source.addEventListener("reload", () => reload(true));
       source.addEventListener("error", () => {
         show("off");
         ask();
@@ -70,22 +73,26 @@
         if (source.readyState === EventSource.CLOSED && !again) again = setTimeout(open, 2000);
       });
     };
-    open();
-    addEventListener("pagehide", () => source.close());
-    addEventListener("pageshow", (event) => { if (event.persisted) open(); });
-    addEventListener("online", reload);
+    const close = () => { source?.close(); source = null; clearTimeout(again); clearInterval(asking); again = asking = null; };
+    const back = () => { clearTimeout(leaving); leaving = null; if (!source) { open(); reload(true); } };
+    if (!document.hidden) open();
+    // A browser has six connections to a service: tabs that nobody looks at must not hold them.
+    document.addEventListener("visibilitychange", () => { if (document.hidden) leaving = setTimeout(close, 3000); else back(); });
+    addEventListener("pagehide", close);
+    addEventListener("pageshow", (event) => { if (event.persisted) back(); });
+    addEventListener("online", () => reload(true));
   };
   // Calls `work` soon, never twice at once, once more when asked for meanwhile, not while nobody looks, and the less often the
   // longer it takes: many who watch a busy service must not be what keeps it busy.
   const calmly = (pause, work) => {
-    let timer = null, busy = false, wanted = false, rest = pause;
+    let timer = null, busy = false, wanted = false, rest = pause, failed = 0;
     const run = async () => {
       timer = null;
       if (document.hidden) { wanted = true; return; }
       busy = true; wanted = false;
       const began = performance.now();
-      try { await work(); } catch { /* asked again at the next news */ }
-      rest = Math.min(3000, Math.max(pause, 8 * (performance.now() - began)));
+      try { await work(); failed = 0; } catch (error) { failed += 1; wanted = error.status !== 404; }
+      rest = failed ? Math.min(15000, 500 * 2 ** failed) : Math.min(3000, Math.max(pause, 8 * (performance.now() - began)));
       busy = false;
       if (wanted) call();
     };
@@ -113,7 +120,15 @@
       const shown = document.getElementById(sent.id);
       if (shown) { if (+sent.dataset.version >= +shown.dataset.version || !+sent.dataset.version) { told(shown, sent); bring(shown, sent); } return; }
       const before = $$(".card", grid).find((each) => each.dataset.at <= sent.dataset.at);
-      if (before) before.before(sent); else stretch().append(sent);
+      if (!before) { stretch().append(sent); } else {
+        const home = before.parentElement;
+        if (before === home.firstElementChild && $$(".tile", home).length > 600) { // a page that is left open grows at its top
+          const made = document.createElement("div");
+          made.className = "stretch";
+          home.before(made);
+          made.append(sent);
+        } else before.before(sent);
+      }
       $("#nothing")?.remove();
     };
     const told = (shown, sent) => {
@@ -139,13 +154,20 @@
     });
     const newest = calmly(filtered ? 1000 : 150, async () => {
       if (!first) return;
-      const sent = parsed(await get(`/cards${grid.dataset.query}`));
-      const oldest = $$(".card", grid).pop();
-      for (const card of $$(".card", sent)) if (known(card.id.slice(2)) || !$("#more") || !oldest || card.dataset.at >= oldest.dataset.at) place(card);
-      tick();
+      const top = $(".card", grid)?.dataset.at ?? "", oldest = $$(".card", grid).pop();
+      let query = grid.dataset.query;
+      // More may be new than one page has: on until what is shown already, so that no gap is left.
+      for (let page = 0; page < 10; page += 1) {
+        const sent = parsed(await get(`/cards${query}`)), cards = $$(".card", sent), next = $("#more", sent);
+        for (const card of cards) if (known(card.id.slice(2)) || !$("#more") || !oldest || card.dataset.at >= oldest.dataset.at) place(card);
+        tick();
+        if (!next || !top || cards.some((card) => card.dataset.at <= top)) return;
+        query = new URL(next.href, location.href).search;
+      }
+      location.reload();
     });
-    const reload = () => {
-      for (const card of $$('.card[data-settled="0"]', grid)) stale.set(card.id.slice(2), 0);
+    const reload = (all) => {
+      for (const card of $$(all ? ".card" : '.card[data-settled="0"]', grid)) stale.set(card.id.slice(2), 0);
       update();
       newest();
     };
@@ -157,18 +179,24 @@
 
     // Endless: the next page comes before its end is reached.
     const seen = new IntersectionObserver((entries) => { if (entries.some((each) => each.isIntersecting)) more(); }, { rootMargin: "1800px" });
-    let fetching = false;
+    let fetching = false, empty = 0;
     const more = async () => {
       const link = $("#more");
-      if (!link || fetching) return;
+      if (!link || fetching || empty > 2) return;
       fetching = true;
       try {
         const sent = parsed(await get(`/cards${new URL(link.href).search}`));
         const next = $("#more", sent);
         link.remove();
         const to = stretch();
-        for (const card of $$(".card", sent)) if (!document.getElementById(card.id)) to.append(card);
-        if (next) { grid.append(next); seen.observe(next); }
+        const cards = $$(".card", sent);
+        for (const card of cards) if (!document.getElementById(card.id)) to.append(card);
+        empty = cards.length ? 0 : empty + 1;
+        if (next) {
+          grid.append(next);
+          if (empty > 2) { next.textContent = "Nothing so far; look further back"; next.addEventListener("click", (event) => { event.preventDefault(); empty = 0; more(); }); }
+          seen.observe(next);
+        }
       } catch { /* the link stays, to be pressed */ }
       fetching = false;
     };
@@ -178,7 +206,6 @@
     $("#filters").addEventListener("submit", (event) => {
       for (const each of $$("input, select", event.target)) if (!each.value) each.disabled = true;
     });
-    for (const each of $$("#filters select, #filters input[type=date]")) each.addEventListener("change", () => $("#filters").requestSubmit());
     addEventListener("pageshow", () => { for (const each of $$("#filters :disabled")) each.disabled = false; });
 
     const along = (from, key) => {
@@ -217,10 +244,17 @@
       all.forEach((each, index) => { each.hidden = index !== at; });
       const chosen = all[at];
       for (const link of $$("#strip a")) {
-        if (link.hash === `#${chosen.id}`) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
+        if (link.hash !== `#${chosen.id}`) { link.removeAttribute("aria-current"); continue; }
+        link.setAttribute("aria-current", "true");
+        const strip = $("#strip");
+        strip.scrollLeft = link.offsetLeft - (strip.clientWidth - link.offsetWidth) / 2;
       }
       const image = $("img", chosen);
       image.loading = "eager";
+      if (document.activeElement?.closest("figure[hidden]")) $(".zoomer", chosen).focus();
+      if (push) say(`image ${at + 1} of ${all.length}`);
+      const count = $("#strip-count");
+      if (count) count.textContent = `${at + 1} / ${all.length}`;
       if (push) history.replaceState(null, "", `#${chosen.id}`);
       if (zoom.open) enlarge();
     };
@@ -240,6 +274,7 @@
     });
     zoom.addEventListener("click", (event) => {
       if (event.target.closest(".close")) { zoom.close(); return; }
+      if (event.target.closest(".actual")) { zoom.classList.toggle("full"); return; }
       if (event.target.tagName !== "IMG") { zoom.close(); return; }
       const box = event.target.getBoundingClientRect(), x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
       zoom.classList.toggle("full");
@@ -252,14 +287,24 @@
       else if (event.key === "ArrowLeft") show(at - 1);
       else if (event.key === "z" && figures().length) zoom.open ? zoom.close() : enlarge();
       else if (event.key === "d" && figures().length) $("a[download]", figures()[at]).click();
-      else if (event.key === "Escape" && !zoom.open) { location.href = `${base}/`; return; }
+      else if (event.key === "Escape" && !zoom.open) { // to the view that one came from, with its filters and its place
+        if (document.referrer && new URL(document.referrer).pathname === `${base}/` && history.length > 1) history.back();
+        else location.href = `${base}/`;
+        return;
+      }
       else return;
       event.preventDefault();
     });
     const refresh = calmly(60, async () => {
       const before = figures().length, chosen = figures()[at]?.id;
       const sent = document.createElement("div");
-      sent.innerHTML = await get(`/g/${id}/live`);
+      try { sent.innerHTML = await get(`/g/${id}/live`); } catch (error) {
+        if (error.status === 404) {
+          one.innerHTML = '<section class="empty"><h1>Deleted</h1><p>This generation is not here any more.</p></section>';
+          say("This generation was deleted");
+        }
+        throw error;
+      }
       for (const name of one.getAttributeNames()) sent.setAttribute(name, one.getAttribute(name));
       bring(one, sent);
       show(before ? Math.max(0, figures().findIndex((each) => each.id === chosen)) : 0, { push: false });
@@ -297,9 +342,8 @@
     const list = document.createElement("ul"), holder = document.createElement("span");
     list.className = "list-of-models"; list.id = `models-${number}`; list.setAttribute("role", "listbox"); list.setAttribute("aria-label", "Models"); list.hidden = true;
     holder.className = "holds";
-    input.after(holder);
-    holder.append(list);
-    input.parentElement.classList.add("holds");
+    input.replaceWith(holder);
+    holder.append(input, list);
     for (const [name, value] of [["role", "combobox"], ["aria-autocomplete", "list"], ["aria-expanded", "false"], ["aria-controls", list.id]]) input.setAttribute(name, value);
     let chosen = -1, asked = 0;
     const open = (yes) => { list.hidden = !yes; input.setAttribute("aria-expanded", yes); if (!yes) { chosen = -1; input.removeAttribute("aria-activedescendant"); } };
@@ -351,7 +395,7 @@
   const board = $("#operations");
   if (board) {
     setInterval(calmly(0, async () => {
-      if (document.hidden || board.contains(document.activeElement)) return;
+      if (board.contains(document.activeElement)) return;
       const sent = $("#operations", parsed(await get(`/operations${location.search}`)));
       if (sent) { bring(board, sent); dates(board); }
     }), board.dataset.refresh * 1000);
@@ -362,7 +406,7 @@
     const button = event.target.closest("[data-copy], [data-copy-link]");
     if (!button) return;
     const text = button.dataset.copy ?? location.origin + button.dataset.copyLink;
-    const words = button.textContent;
+    button.dataset.words ??= button.textContent;
     let done = true;
     try { await navigator.clipboard.writeText(text); } catch { done = false; }
     if (!done) { // not over plain HTTP: the old way
@@ -376,7 +420,7 @@
     }
     button.textContent = done ? "Copied" : "Cannot copy";
     say(button.textContent);
-    setTimeout(() => { button.textContent = words; }, 1400);
+    setTimeout(() => { button.textContent = button.dataset.words; }, 1400);
   });
   const theme = $("#theme");
   const names = { "": "as the system", dark: "dark", light: "light" };
