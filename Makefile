@@ -29,7 +29,7 @@ serve: setup
 	@$(BIN)/runware-provider serve
 
 test: setup-dev
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow"
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -q -m "not slow"
 
 test-slow: setup-dev
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m slow

@@ -1,4 +1,4 @@
-"""What takes long is run by `make test-slow`, so that `make test` stays under five minutes; CI runs both."""
+"""What takes long is run by `make test-slow`, so that `make test` stays bearable; CI runs both."""
 
 import pytest
 

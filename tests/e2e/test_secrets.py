@@ -110,7 +110,7 @@ def test_the_secret_that_we_make_ourselves_is_kept_closed(world: World) -> None:
 
     assert world.data.stat().st_mode & 0o077 == 0
     with sqlite3.connect(world.data / "state.db") as database:
-        ((secret,),) = database.execute("SELECT secret FROM secrets").fetchall()
+        ((secret,),) = database.execute("SELECT secret FROM secrets WHERE name = 'webhook'").fetchall()
     database.close()
     files = [each for each in world.folder.rglob("*") if each.is_file() and each.name != "state.db"]
     assert [each for each in files if secret.encode() in each.read_bytes()] == []
