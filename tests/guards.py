@@ -275,7 +275,7 @@ RESULTS = (
     a_guard(
         "expected-count by imageUUID: an error without an image fills no slot",
         "generation.py",
-        "return sum(record.image_uuid is not None for record in self.register.outputs.values())",
+        "return len([True for record in self.register.outputs.values() if record.image_uuid is not None])",
         "return len(self.register.outputs)",
         HELD + "test_an_error_without_an_image_does_not_stand_for_one",
     ),
@@ -757,8 +757,8 @@ LOOKED_AT = (
     a_guard(
         "deleted: no thumbnail stays",
         "web/thumbnails.py",
-        "if await self._is_gone(generation_id):",
-        "if generation_id is None:",
+        "if await self._is_gone(generation_id):\n                        for path in",
+        "if generation_id is None:\n                        for path in",
         THUMBNAILS + "test_a_deleted_generation_has_no_thumbnails_left",
     ),
     a_guard(
