@@ -16,12 +16,11 @@ from pathlib import Path
 from shutil import which
 
 from playwright.async_api import Browser, async_playwright
-from pydantic import SecretStr
 
 from runware_provider import Context, CreateArgs, create_generation
+from runware_provider.cli.demo import simulated_settings
 from runware_provider.create import wait_for
 from runware_provider.serving import bind, serving
-from runware_provider.settings import Settings
 from runware_provider.simulator import Simulator, SimulatorOptions
 from runware_provider.types import GenerationArgs
 
@@ -101,14 +100,7 @@ async def measure(images: int, views: int, chromium: str) -> None:
         async with Simulator(at_once) as simulator:
             with bind("127.0.0.1", 0) as listener:
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-                settings = Settings(
-                    runware_api_key=SecretStr("simulated"),
-                    runware_url=simulator.url,
-                    image_hosts=("127.0.0.1",),
-                    public_url=url,
-                    delivery="webhook",
-                    data_dir=Path(folder) / "data",
-                )
+                settings = simulated_settings(simulator, url, Path(folder) / "data")
                 async with Context.open(settings) as ctx, serving(ctx, listener), async_playwright() as playwright:
                     await fill(ctx, images)
                     browser = await playwright.chromium.launch(executable_path=chromium)

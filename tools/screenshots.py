@@ -16,12 +16,11 @@ from shutil import which
 from typing import Literal
 
 from playwright.async_api import Browser, async_playwright
-from pydantic import SecretStr
 
 from runware_provider import Context, CreateArgs, create_generation
+from runware_provider.cli.demo import simulated_settings
 from runware_provider.create import wait_for
 from runware_provider.serving import bind, serving
-from runware_provider.settings import Settings
 from runware_provider.simulator import FaultPlan, Simulator, SimulatorOptions
 from runware_provider.types import GenerationArgs, GenerationState
 
@@ -55,16 +54,7 @@ async def a_service(folder: Path) -> AsyncIterator[tuple[Context, Simulator, str
     async with Simulator(SimulatorOptions(latency=(0.0, 0.0), result_spread=(0.0, 0.0))) as simulator:
         with bind("127.0.0.1", 0) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            settings = Settings(
-                runware_api_key=SecretStr("simulated"),
-                runware_url=simulator.url,
-                image_hosts=("127.0.0.1",),
-                public_url=url,
-                delivery="webhook",
-                data_dir=folder / "data",
-                daily_budget=Decimal(25),
-                store_patience=timedelta(milliseconds=1),
-            )
+            settings = simulated_settings(simulator, url, folder / "data", daily_budget=Decimal(25))
             async with Context.open(settings) as ctx, serving(ctx, listener):
                 yield ctx, simulator, url
 

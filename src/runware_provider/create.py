@@ -1,8 +1,7 @@
 """Create generations, and wait for what becomes of them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -15,11 +14,8 @@ from uuid_utils.compat import uuid7
 from runware_provider.context import Context
 from runware_provider.durable import Birth, Created, Glance
 from runware_provider.errors import (
-    ConfigurationError,
     GenerationNotFound,
     IdempotencyConflict,
-    OutputNotFound,
-    ProjectionUnavailable,
     RunwareProviderError,
     ServiceStopping,
 )
@@ -28,15 +24,10 @@ from runware_provider.schemas import check_create
 from runware_provider.stub import get_generation_stub
 from runware_provider.tracing import span
 from runware_provider.types import (
-    ArtifactSummary,
     CreateArgs,
     DispatchStatus,
-    ErrorOutput,
     GenerationArgs,
     GenerationState,
-    GenerationSummary,
-    Output,
-    OutputArgs,
     Request,
     SuccessOutput,
 )
@@ -149,40 +140,6 @@ async def get_generation(ctx: Context, args: GenerationArgs) -> GenerationState:
     if state.deleted_at is not None:
         raise GenerationNotFound(f"generation {args.generation_id} was deleted")
     return state
-
-
-async def get_remembered(ctx: Context, args: GenerationArgs) -> GenerationSummary:
-    """What the read model still has of a generation that state has let go of (`RETENTION`).
-
-    Raises GenerationNotFound, also for what was deleted, and while the read model cannot be asked.
-    """
-    missing = GenerationNotFound(f"there is no generation {args.generation_id}")
-    try:
-        await ctx.runtime.get_state(args.generation_id)
-    except GenerationNotFound:
-        with suppress(ProjectionUnavailable, ConfigurationError):
-            summary = await ctx.projection.get(args.generation_id)
-            if summary is not None:
-                return summary
-        raise missing from None
-    raise missing  # state has it, as deleted: the read model may not know of that yet
-
-
-async def get_image(ctx: Context, args: OutputArgs) -> SuccessOutput | ArtifactSummary | None:
-    """A stored image, as state knows it or, once it has let go, the read model; None for an output that is no image.
-
-    Raises GenerationNotFound, OutputNotFound.
-    """
-    one = GenerationArgs(generation_id=args.generation_id)
-    known: Sequence[Output | ArtifactSummary]
-    try:
-        known = (await get_generation(ctx, one)).outputs
-    except GenerationNotFound:
-        known = (await get_remembered(ctx, one)).artifacts
-    for output in known:
-        if output.id == args.output_id:
-            return None if isinstance(output, ErrorOutput) else output
-    raise OutputNotFound(f"generation {args.generation_id} has no output {args.output_id}")
 
 
 async def undelete_generation(ctx: Context, args: GenerationArgs) -> GenerationState:

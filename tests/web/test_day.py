@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runware_provider.projection import migrate
 from tests.postgres import PostgresServer
 from tests.service import AMBIENT, Service, a_service
 from tests.web.browser import Visitor, a_browser, a_visitor
@@ -54,14 +55,12 @@ async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     server: PostgresServer = request.getfixturevalue("postgres")
     (tmp_path / "images").mkdir()
     with server.database(request.getfixturevalue("state_template")) as url:
-        from runware_provider.projection import migrate
-
         await migrate(url)
         async with two_nodes(tmp_path, url) as running:
             yield running
 
 
-async def ask_for(visitor: Visitor, prompt: str, *, number: int = 1, **fields: str) -> None:
+async def ask_for(visitor: Visitor, prompt: str, *, number: int = 1) -> None:
     """Fill in the form and send it with Ctrl+Enter."""
     page = visitor.page
     await page.get_by_role("link", name="New", exact=True).click()
@@ -69,8 +68,6 @@ async def ask_for(visitor: Visitor, prompt: str, *, number: int = 1, **fields: s
     await page.get_by_label("Width").fill("256")
     await page.get_by_label("Height").fill("192")
     await page.get_by_label("Images", exact=True).fill(str(number))
-    for label, value in fields.items():
-        await page.get_by_label(label).fill(value)
     await page.keyboard.press("Control+Enter")
 
 

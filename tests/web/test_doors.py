@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
+from runware_provider.api import create_app
 from runware_provider.sessions import COOKIE, LIFETIME, ClientTokens, Sessions
-from tests.service import Service, a_service
+from tests.service import Service, a_service, served
 from tests.web.browser import a_browser, a_visitor
 
 TOKEN = "a-client-token"
@@ -121,6 +124,40 @@ async def test_a_session_that_ended_loses_nothing(tmp_path: Path) -> None:
         assert answer.headers["content-type"].startswith("text/html")
         assert "sign in in another tab" in answer.body.decode()
         assert (await service.get("/g/01a213d7-a3fb-72ac-88a2-96baf3d558fe/live")).status == 401
+
+
+async def test_behind_a_proxy_that_ends_tls_the_cookie_is_secure(tmp_path: Path) -> None:
+    """When it says so; only a proxy on this machine is believed."""
+    async with a_service(tmp_path, client_tokens=(SecretStr(TOKEN),)) as service:
+        for protocol, secure in (("https", True), ("http", False)):
+            answer = await service.post(
+                "/signin", data={"token": TOKEN}, headers={"X-Forwarded-Proto": protocol}, allow_redirects=False
+            )
+            assert ("Secure" in answer.headers["set-cookie"]) == secure, protocol
+
+
+async def test_the_gallery_may_be_mounted_below_a_path_of_anothers_application(tmp_path: Path) -> None:
+    """Every address in a page is below that path: links, forms, images, what the script asks for."""
+    async with (
+        a_service(tmp_path) as service,
+        served(Starlette(routes=[Mount("/images", create_app(service.ctx))])) as url,
+        a_browser() as browser,
+        a_visitor(browser, f"{url}/images") as visitor,
+    ):
+        page = visitor.page
+        await visitor.open("/")
+        await page.get_by_role("link", name="Make the first one").click()
+        await page.get_by_label("Prompt").fill("a boat")
+        await page.get_by_role("button", name="Generate").click()
+        await page.wait_for_url("**/images/#g-*")
+        await visitor.count(".tile img", 1)
+        await visitor.pictures()
+        await page.locator(".tile").click()
+        await page.wait_for_url("**/images/g/*")
+        await visitor.pictures("figure img")
+        await page.get_by_role("button", name="Delete").click()
+        await page.get_by_role("button", name="Undo").click()
+        await page.get_by_role("heading", name="a boat").wait_for()
 
 
 async def test_signing_in_leads_to_no_other_site(tmp_path: Path) -> None:

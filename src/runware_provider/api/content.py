@@ -9,8 +9,8 @@ from starlette.responses import Response, StreamingResponse
 from runware_provider.api.problems import problem
 from runware_provider.artifacts import StoreUnavailable
 from runware_provider.context import Context
-from runware_provider.create import get_image
 from runware_provider.errors import InvalidArgs
+from runware_provider.remembered import get_image
 from runware_provider.types import ArtifactSummary, OutputArgs, SuccessOutput
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from pathlib import Path
 from socket import socket
+from typing import Any
 
 from pydantic import SecretStr
 from rich.text import Text
@@ -45,14 +46,7 @@ async def demo(folder: Path, prompt: str, *, serve: bool) -> int:
     async with Simulator(unhurried) as simulator:
         with _listener() as listener:
             public_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            settings = Settings(
-                runware_api_key=SecretStr("simulated"),
-                runware_url=simulator.url,
-                image_hosts=("127.0.0.1",),
-                public_url=public_url,
-                delivery="webhook",
-                data_dir=folder / "data",
-            )
+            settings = simulated_settings(simulator, public_url, folder / "data")
             _tell_of("simulator", simulator.url)
             _tell_of("service", public_url)
             try:
@@ -75,6 +69,19 @@ async def demo(folder: Path, prompt: str, *, serve: bool) -> int:
 def _there_already(pictures: Path) -> int:
     say(out, "the pictures of the last demo are in ", (str(pictures), "bold"))
     return 0
+
+
+def simulated_settings(simulator: Simulator, public_url: str, data_dir: Path, **changes: Any) -> Settings:
+    """Those of a service on loopback that uses `simulator` as Runware does its own: by webhook."""
+    given: dict[str, Any] = {
+        "runware_api_key": SecretStr("simulated"),
+        "runware_url": simulator.url,
+        "image_hosts": ("127.0.0.1",),
+        "public_url": public_url,
+        "delivery": "webhook",
+        "data_dir": data_dir,
+    }
+    return Settings(**(given | changes))
 
 
 async def _look(address: str) -> None:

@@ -1,9 +1,12 @@
 """Options that several commands share, and what a shell offers for them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from runware_provider.words import SHORT
 
 MODEL = "runware:101@1"
 """The model of whoever names none."""
@@ -11,23 +14,11 @@ MODEL = "runware:101@1"
 STATUSES = ("running", "completed", "failed")
 FORMATS = ("JPG", "PNG", "WEBP")
 CATEGORIES = ("checkpoint", "lora", "lycoris", "vae", "embeddings")
-ERRORS = (
-    "api_rejected",
-    "content_rejected",
-    "fetch_failed",
-    "http_error",
-    "network_error",
-    "projection_failed",
-    "storage_failed",
-    "timeout",
-    "validation",
-    "webhook_error",
-)
 POPULAR = ("runware:100@1", "runware:101@1", "runware:400@1", "flux", "sdxl")
 """Offered for `--model`: asking the catalogue at each press of the tab key would take seconds."""
 
 
-def offer(*values: str):  # type: ignore[no-untyped-def]
+def offer(*values: str) -> Callable[[str], list[str]]:
     """What the shell completes a word to."""
 
     def complete(incomplete: str) -> list[str]:
@@ -112,7 +103,7 @@ OfModel = Annotated[
 OfPrompt = Annotated[str | None, typer.Option("--prompt", metavar="WORDS", help="Words that are in the prompt.")]
 OfError = Annotated[
     str | None,
-    typer.Option("--error", metavar="CODE", help="Error code, such as fetch_failed.", autocompletion=offer(*ERRORS)),
+    typer.Option("--error", metavar="CODE", help="Error code, such as fetch_failed.", autocompletion=offer(*SHORT)),
 ]
 OfLabel = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Your own label, repeatable.")]
 After = Annotated[str | None, typer.Option("--created-after", metavar="TIME", help=_TIME)]

@@ -10,13 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 from runware_provider.errors import ProjectionFailed
-from runware_provider.types import GenerationState, SuccessOutput
+from runware_provider.types import GenerationState, SuccessOutput, wire_time
 
 PROMPT_CHARACTERS = 8_192
 """Runware's own limit is below; what is longer is cut, the whole is in the state."""
@@ -67,7 +67,7 @@ def indexed(value: str) -> str:
 
 def stored_time(at: datetime) -> str:
     """`at` as it is stored: UTC with milliseconds, always 24 characters, rounded down."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    return wire_time(at)
 
 
 def rows_of(state: GenerationState) -> Rows:

@@ -10,7 +10,6 @@ from starlette.routing import Route
 
 from runware_provider.artifacts import StoreUnavailable
 from runware_provider.context import Context
-from runware_provider.create import get_image
 from runware_provider.errors import (
     GenerationNotFound,
     IdempotencyConflict,
@@ -22,10 +21,11 @@ from runware_provider.errors import (
     SeedsUnknown,
     TooManyInFlight,
 )
+from runware_provider.remembered import get_image
 from runware_provider.stats import Statistics
 from runware_provider.types import OutputArgs
 from runware_provider.web import grid, new, one, operations, sign_in
-from runware_provider.web.assets import PAGE_HEADERS, static
+from runware_provider.web.assets import static
 from runware_provider.web.paths import CARDS, GRID, NEW, ONE, OPERATIONS, SIGN_IN, SIGN_OUT, STATIC, THUMBNAILS
 from runware_provider.web.render import page
 from runware_provider.web.thumbnails import Busy, NoThumbnail, Thumbnails
@@ -118,6 +118,4 @@ async def _failed(ctx: Context, request: Request, error: RunwareProviderError) -
             status, title = 502, "Runware refused"
         case _:
             status, title = 503, "Not now"
-    answer = await page(ctx, request, "failed.html", {"title": title, "detail": str(error), "again": None}, status)
-    answer.headers.update(PAGE_HEADERS)
-    return answer
+    return await page(ctx, request, "failed.html", {"title": title, "detail": str(error), "again": None}, status)

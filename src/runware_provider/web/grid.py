@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runware_provider.context import Context
-from runware_provider.create import get_generation, get_remembered
+from runware_provider.create import get_generation
 from runware_provider.errors import (
     ConfigurationError,
     GenerationNotFound,
@@ -15,6 +15,7 @@ from runware_provider.errors import (
     ProjectionUnavailable,
     RunwareProviderError,
 )
+from runware_provider.remembered import get_remembered
 from runware_provider.types import GenerationArgs, GenerationSummary, ListArgs
 from runware_provider.web.filters import SPANS, View, read_view
 from runware_provider.web.render import fragment, page, with_spent

@@ -21,7 +21,7 @@ from runware_provider.errors import (
     StateUnavailable,
     TooManyInFlight,
 )
-from runware_provider.types import GenerationArgs, GenerationState, JsonObject
+from runware_provider.types import GenerationArgs, GenerationState, JsonObject, ListArgs
 from runware_provider.web import asking
 from runware_provider.web.asking import Form
 from runware_provider.web.forms import read_fields
@@ -96,8 +96,6 @@ async def _page(ctx: Context, request: Request, shown: Form, refused: Generation
 
 async def _price(ctx: Context) -> int | None:
     """What an image cost lately, as far as the newest complete generations tell."""
-    from runware_provider.types import ListArgs
-
     try:
         found = await ctx.projection.list(ListArgs(status="completed", limit=1))
     except RunwareProviderError:

@@ -7,15 +7,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from runware_provider.context import Context
-from runware_provider.create import get_generation, get_remembered, undelete_generation
+from runware_provider.create import get_generation, undelete_generation
 from runware_provider.errors import GenerationNotFound, InvalidArgs, StateUnavailable
+from runware_provider.remembered import get_remembered
 from runware_provider.rerun import RerunArgs, rerun_generation
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import GenerationArgs, GenerationState, SuccessOutput
 from runware_provider.web import calls
 from runware_provider.web.forms import read_fields
 from runware_provider.web.render import MOST_SHOWN, brief, fragment, page, pretty, with_spent
-from runware_provider.web.views import STEPS, errors_of, in_order, prompt_of, state_of_summary, tiles_of
+from runware_provider.web.views import errors_of, in_order, prompt_of, state_of_summary, tiles_of
 
 MAX_SHOWN = 64
 """Images on one page."""
@@ -129,7 +130,6 @@ def _values(ctx: Context, request: Request, state: GenerationState) -> dict[str,
         "here": "?redirect=false" if ctx.settings.content_redirects else "",
         "left_out": max(0, len(images) - MAX_SHOWN),
         "tiles": tiles_of(state)[:MAX_SHOWN],
-        "steps": STEPS,
         "errors": errors_of(state),
         "refused": state.dispatch == "refused" and not images,
         "cost_micros": sum(costs) if costs else None,

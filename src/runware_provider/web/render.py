@@ -15,6 +15,8 @@ from runware_provider.context import Context
 from runware_provider.errors import StateUnavailable
 from runware_provider.types import wire_time
 from runware_provider.web.assets import PAGE_HEADERS, address
+from runware_provider.web.thumbnails import SIZES
+from runware_provider.web.views import STEPS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -40,7 +42,7 @@ def environment() -> "Environment":
         "wire": wire_time,
         "pretty": pretty,
     }
-    made.globals |= {"explain": words.explain, "short": words.SHORT}
+    made.globals |= {"explain": words.explain, "short": words.SHORT, "steps": STEPS, "widths": SIZES}
     return made
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 from uuid import UUID
 
-from PIL import Image, ImageOps
-
 from runware_provider.artifacts import Artifacts
 from runware_provider.durable import GenerationRuntime
 from runware_provider.errors import GenerationNotFound, RunwareProviderError, ServiceStopping
@@ -63,7 +61,7 @@ class Busy(Exception):
 class Thumbnails:
     """The thumbnails below `folder`, which is this process's alone: WebP, of an image's own proportions, never larger.
 
-    Those of a generation that is deleted are removed at once.
+    Those of a generation that is deleted are removed at once; after a restart when the first thumbnail is asked for.
     """
 
     def __init__(self, artifacts: Artifacts, runtime: GenerationRuntime, projection: Projection, folder: Path) -> None:
@@ -216,6 +214,8 @@ def _shrunk_file(path: Path, size: int) -> bytes:
 
 def _shrunk(file: BinaryIO, size: int) -> bytes:
     """The thumbnail as WebP. Raises NoThumbnail."""
+    from PIL import Image, ImageOps  # when there is one to be made, and not at the start
+
     try:
         file.seek(0)
         with Image.open(file, formats=("JPEG", "PNG", "WEBP", "AVIF", "GIF")) as image:

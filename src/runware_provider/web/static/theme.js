@@ -4,5 +4,4 @@
   let theme = null;
   try { theme = localStorage.getItem("theme"); } catch { /* forbidden: as the system has it */ }
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
-  document.documentElement.classList.add("js");
 })();
