@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -12,7 +13,7 @@ from uuid import UUID, uuid4
 from uuid_utils.compat import uuid7
 
 from runware_provider.context import Context
-from runware_provider.durable import Birth, Created, Glance
+from runware_provider.durable import Birth, Glance
 from runware_provider.errors import (
     GenerationNotFound,
     IdempotencyConflict,
@@ -58,15 +59,16 @@ class Image:
         return b"".join([piece async for piece in content])
 
 
-async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
+async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta | None = None) -> GenerationState:
     """Commit a new generation, have it dispatched, and return its state once the dispatch's outcome is known.
 
     Waits up to 5 s for that; a generation that Runware refused for good has `dispatch == "refused"` and its `error`.
-    A caller that is cancelled leaves the generation going. With an `idempotency_key` that was used for the same input
-    the first generation's state is returned.
+    With `wait` it is then waited for until it is settled, at most so long. A caller that is cancelled leaves the
+    generation going. With an `idempotency_key` that was used for the same input the first generation's state is
+    returned.
 
-    Raises InvalidArgs, IdempotencyConflict, TooManyInFlight, OverBudget, StateUnavailable, and ConfigurationError
-    without a key.
+    Raises InvalidArgs, IdempotencyConflict, TooManyInFlight, OverBudget, StateUnavailable, GenerationNotFound when it
+    is deleted meanwhile, and ConfigurationError without a key.
     """
     expected = check_create(args)
     _ = ctx.runware  # without a key nothing is accepted that could not be sent
@@ -91,27 +93,19 @@ async def create_generation(ctx: Context, args: CreateArgs) -> GenerationState:
     )
     if created.created:
         ctx.metrics.created()
-    with span("create", created.id, began=began, first=created.created, linked=True, expected=expected) as noted:
-        state = await _dispatched(ctx, created)
-        noted.note(dispatch=state.dispatch)
-        return state
-
-
-async def _dispatched(ctx: Context, created: Created) -> GenerationState:
-    """Its state once Runware has answered the dispatch, or after `DISPATCH_WAIT`."""
-    args = GenerationArgs(generation_id=created.id)
     try:
-        return await wait_for(
-            ctx,
-            args,
-            lambda state: state.dispatch in _ANSWERED,
-            DISPATCH_WAIT,
-            glance=lambda generation: generation.register.dispatch.status in _ANSWERED,
-            after=1 if created.created else 0,  # a first version has not been sent
-        )
-    except ServiceStopping:  # it is kept, and goes on at the next start
-        return await get_generation(ctx, args)
+        with span("create", created.id, began=began, first=created.created, linked=True, expected=expected) as noted:
+            # A first version has not been sent. Who waits when the service stops is told what there is: it is kept.
+            with suppress(ServiceStopping):
+                await _until(ctx, created.id, _answered, DISPATCH_WAIT, after=1 if created.created else 0)
+            noted.note(dispatch=await ctx.runtime.look(created.id, _dispatch))
+        if wait is not None:
+            with suppress(ServiceStopping):
+                await _until(ctx, created.id, _over, wait)
+        return await get_generation(ctx, GenerationArgs(generation_id=created.id))
     except GenerationNotFound:
+        if created.created:
+            raise
         raise IdempotencyConflict(
             "the generation that this Idempotency-Key made was deleted; send a new key for a new request"
         ) from None
@@ -120,12 +114,28 @@ async def _dispatched(ctx: Context, created: Created) -> GenerationState:
 _ANSWERED: frozenset[DispatchStatus] = frozenset({"accepted", "unknown", "refused"})
 
 
+def _dispatch(generation: Generation) -> DispatchStatus:
+    return generation.register.dispatch.status
+
+
+def _answered(generation: Generation) -> bool:
+    return _dispatch(generation) in _ANSWERED
+
+
+def _settled(generation: Generation) -> bool:
+    return generation.settled
+
+
+def _over(generation: Generation) -> bool:
+    return generation.settled or _dispatch(generation) == "refused"
+
+
 async def generate(ctx: Context, args: CreateArgs) -> list[Image]:
     """Create a generation, wait until it is complete and in the read model, and return the stored images.
 
     Raises GenerationFailed when there is none, and what `create_generation` raises.
     """
-    state = await create_generation(ctx, args)
+    state = await create_generation(ctx, args, wait=timedelta(hours=1))
     while not state.settled:
         state = await wait_until_settled(ctx, state, timedelta(hours=1))
     images = [Image(output, ctx) for output in state.outputs if output.type == "success"]
@@ -152,40 +162,47 @@ async def undelete_generation(ctx: Context, args: GenerationArgs) -> GenerationS
 
 
 async def wait_until_settled(ctx: Context, state: GenerationState, limit: timedelta) -> GenerationState:
-    """The state once it is settled, or the present one after `limit`; `state` is what is known of it."""
+    """The state once it is settled, or the present one after `limit`; `state` is what is known of it.
+
+    Raises GenerationNotFound, ServiceStopping.
+    """
     if state.settled:
         return state
-    args = GenerationArgs(generation_id=state.id)
-    return await wait_for(
-        ctx, args, lambda now: now.settled, limit, glance=lambda now: now.settled, after=state.version
-    )
+    await _until(ctx, state.id, _settled, limit, after=state.version)
+    return await get_generation(ctx, GenerationArgs(generation_id=state.id))
 
 
 async def wait_for(
-    ctx: Context,
-    args: GenerationArgs,
-    until: Callable[[GenerationState], bool],
-    limit: timedelta,
-    *,
-    glance: Glance | None = None,
-    after: int = 0,
+    ctx: Context, args: GenerationArgs, until: Callable[[GenerationState], bool], limit: timedelta
 ) -> GenerationState:
     """The first state for which `until` holds, or the present one after `limit`.
 
-    `glance` is what tells `until` apart on the register, so that the whole state is not made for every version;
-    `after` is a version for which it is known not to hold.
+    Raises GenerationNotFound, ServiceStopping.
     """
-
-    def worth(generation: Generation) -> bool:
-        return glance is None or generation.register.deleted_at is not None or glance(generation)
-
-    try:
+    after = 0
+    with suppress(TimeoutError):
         async with asyncio.timeout(limit.total_seconds()):
             while True:
-                await ctx.runtime.changed(args.generation_id, after=after, glance=worth)
+                await ctx.runtime.changed(args.generation_id, after=after)
                 state = await get_generation(ctx, args)
                 if until(state):
                     return state
                 after = state.version
-    except TimeoutError:
-        return await get_generation(ctx, args)
+    return await get_generation(ctx, args)
+
+
+async def _until(ctx: Context, generation_id: UUID, holds: Glance, limit: timedelta, *, after: int = 0) -> None:
+    """Return when `holds` is true of what is committed or it was deleted, or after `limit`.
+
+    The register alone is looked at: a whole state for every version would cost more than all the rest.
+    """
+
+    def worth(generation: Generation) -> bool:
+        return generation.register.deleted_at is not None or holds(generation)
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit.total_seconds()):
+            while True:
+                after = await ctx.runtime.changed(generation_id, after=after, glance=worth)
+                if await ctx.runtime.look(generation_id, worth):
+                    return

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, Self, assert_never
+from typing import Any, Self, TypeVar, assert_never
 from uuid import UUID, uuid5
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from runware_provider.errors import (
     ContentRejected,
@@ -469,9 +469,12 @@ class Generation:
         return max((cost for cost in costs if cost is not None), default=0)
 
     def get_state(self, request: Request) -> GenerationState:
-        """Everything there is to know, with the slots that stay empty filled by the task's own error."""
+        """Everything there is to know, with the slots that stay empty filled by the task's own error.
+
+        Nothing of it is shared with the register: whoever gets it may do with it what he likes.
+        """
         register, projection = self.register, self.register.projection
-        outputs = self._outputs()
+        outputs = self.outputs()
         prompt_free = register.purged_at is not None
         stored = sum(isinstance(output, SuccessOutput) for output in outputs)
         failed = self._slots_failed()
@@ -493,7 +496,7 @@ class Generation:
             metadata={} if prompt_free else request.metadata,
             outputs=outputs,
             error=self._error(),
-            projection_error=projection.error,
+            projection_error=_own(projection.error),
             created_at=register.created_at,
             dispatched_at=register.dispatch.accepted_at,
             completed_at=register.completed_at,
@@ -504,7 +507,8 @@ class Generation:
             timeline=_TIMELINE.validate_python(register.timeline, from_attributes=True),
         )
 
-    def _outputs(self) -> list[Output]:
+    def outputs(self) -> list[Output]:
+        """What `get_state` has as `outputs`."""
         outputs: list[Output] = []
         for output_id, record in self.register.outputs.items():
             if record.status == "success" and record.stored is not None:
@@ -521,19 +525,23 @@ class Generation:
                         seed=_seed(item),
                         cost_micros=_cost_micros(item),
                         image_uuid=record.image_uuid or "",
-                        item=record.item,
+                        item=_copied(record.item),
                         created_at=record.created_at,
                     )
                 )
             elif record.status == "error" and record.error is not None:
                 outputs.append(
-                    ErrorOutput(id=output_id, error=record.error, raw=record.item, created_at=record.created_at)
+                    ErrorOutput(
+                        id=output_id, error=_own(record.error), raw=_copied(record.item), created_at=record.created_at
+                    )
                 )
         verdict = self._task_error()
         if verdict is not None and self.register.completed_at is not None:
             outputs += [
                 ErrorOutput(
-                    id=uuid5(self.register.id, f"slot/{slot}"), error=verdict, created_at=self.register.completed_at
+                    id=uuid5(self.register.id, f"slot/{slot}"),
+                    error=_own(verdict),
+                    created_at=self.register.completed_at,
                 )
                 for slot in range(self._filled(), self.register.expected)
             ]
@@ -542,10 +550,10 @@ class Generation:
     def _error(self) -> GenerationError | None:
         register = self.register
         if register.dispatch.status == "refused":
-            return register.dispatch.error
+            return _own(register.dispatch.error)
         if register.timed_out_at is not None and register.over is None and self._filled() < register.expected:
             return timeout(self._filled(), register.expected)
-        return register.projection.error
+        return _own(register.projection.error)
 
     # Counting
 
@@ -810,6 +818,19 @@ def _preferred(new: WebhookError, old: OutputError | None) -> bool:
     if isinstance(old, WebhookError):
         return _rank(new) < _rank(old)
     return isinstance(old, ContentRejected)
+
+
+def _copied(json: Any) -> Any:
+    if isinstance(json, dict):
+        return {key: _copied(value) if isinstance(value, dict | list) else value for key, value in json.items()}
+    return [_copied(value) for value in json] if isinstance(json, list) else json
+
+
+E = TypeVar("E", bound=BaseModel | None)
+
+
+def _own(error: E) -> E:
+    return error if error is None else error.model_copy(deep=True)
 
 
 def _seed(item: dict[str, Any]) -> int | None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool
 from runware_provider.context import Context
 from runware_provider.durable import Flag
 from runware_provider.errors import GenerationNotFound, StateDamaged, StateTooNew
+from runware_provider.generation import Generation
 from runware_provider.logs import get_logger
 from runware_provider.runware import ASK_BATCH
 from runware_provider.schemas import parse_delivery
@@ -66,26 +67,25 @@ async def reconcile(ctx: Context, args: ReconcileArgs) -> Reconciled:
     asked = answered = changed = 0
     ids = [args.generation_id] if args.generation_id is not None else [each async for each in _ids(ctx, "running")]
     for batch in _batches(ids):
-        stubs = [get_generation_stub(ctx, each) for each in batch]
-        states = {}
-        for stub in stubs:
+        known: dict[UUID, tuple[UUID, int]] = {}
+        for generation_id in batch:
             try:
-                state = await stub.get_state()
+                task_uuid, version = await ctx.runtime.look(generation_id, _task_and_version)
             except (StateDamaged, StateTooNew) as error:
                 if args.generation_id is not None:
                     raise
-                log.error("state_not_read", id=str(stub.id), reason=str(error))  # noqa: TRY400  the others go on
+                log.error("state_not_read", id=str(generation_id), reason=str(error))  # noqa: TRY400  the others go on
                 continue
-            states[state.task_uuid] = state
-        if not states:
+            known[task_uuid] = generation_id, version
+        if not known:
             continue
-        answers = await client.ask([Ask(task_uuid, details=True) for task_uuid in states])
-        asked += len(states)
+        answers = await client.ask([Ask(task_uuid, details=True) for task_uuid in known])
+        asked += len(known)
         for task_uuid, answer in answers.items():
             answered += 1
-            stub = get_generation_stub(ctx, states[task_uuid].id)
-            await stub.record_response(answer)
-            changed += (await stub.get_state()).version != states[task_uuid].version
+            generation_id, version = known[task_uuid]
+            await get_generation_stub(ctx, generation_id).record_response(answer)
+            changed += await ctx.runtime.look(generation_id, _task_and_version) != (task_uuid, version)
     claimed = await _claim(ctx) if args.unclaimed else 0
     return Reconciled(
         asked=asked,
@@ -115,6 +115,10 @@ async def replay(ctx: Context, args: ReplayArgs) -> int:
                 async with asyncio.timeout(PROJECTION_WAIT):
                     await ctx.runtime.changed(generation_id, after=version)
     return count
+
+
+def _task_and_version(generation: Generation) -> tuple[UUID, int]:
+    return generation.register.task_uuid, generation.version
 
 
 async def _claim(ctx: Context) -> int:

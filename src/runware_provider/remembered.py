@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from runware_provider.context import Context
-from runware_provider.create import get_generation
 from runware_provider.errors import ConfigurationError, GenerationNotFound, OutputNotFound, ProjectionUnavailable
+from runware_provider.generation import Generation
 from runware_provider.types import (
     ArtifactSummary,
     ErrorOutput,
@@ -24,7 +24,7 @@ async def get_remembered(ctx: Context, args: GenerationArgs) -> GenerationSummar
     """
     missing = GenerationNotFound(f"there is no generation {args.generation_id}")
     try:
-        await ctx.runtime.get_state(args.generation_id)
+        await ctx.runtime.look(args.generation_id, lambda _: None)
     except GenerationNotFound:
         with suppress(ProjectionUnavailable, ConfigurationError):
             summary = await ctx.projection.get(args.generation_id)
@@ -40,12 +40,16 @@ async def get_image(ctx: Context, args: OutputArgs) -> SuccessOutput | ArtifactS
     Raises GenerationNotFound, OutputNotFound.
     """
     one = GenerationArgs(generation_id=args.generation_id)
-    known: Sequence[Output | ArtifactSummary]
-    try:
-        known = (await get_generation(ctx, one)).outputs
-    except GenerationNotFound:
+    known: Sequence[Output | ArtifactSummary] | None = None
+    with suppress(GenerationNotFound):
+        known = await ctx.runtime.look(args.generation_id, _outputs)
+    if known is None:
         known = (await get_remembered(ctx, one)).artifacts
     for output in known:
         if output.id == args.output_id:
             return None if isinstance(output, ErrorOutput) else output
     raise OutputNotFound(f"generation {args.generation_id} has no output {args.output_id}")
+
+
+def _outputs(generation: Generation) -> Sequence[Output] | None:
+    return generation.outputs() if generation.register.deleted_at is None else None

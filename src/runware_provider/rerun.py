@@ -1,6 +1,7 @@
 """Ask for the same again: with the same seeds, or with new ones. A new generation, which costs what the first did."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from pydantic import Field
@@ -24,8 +25,8 @@ class RerunArgs(GenerationArgs):
     idempotency_key: str | None = Field(None, min_length=1, max_length=255)
 
 
-async def rerun_generation(ctx: Context, args: RerunArgs) -> GenerationState:
-    """Create a generation with the input of another. Costs money.
+async def rerun_generation(ctx: Context, args: RerunArgs, *, wait: timedelta | None = None) -> GenerationState:
+    """Create a generation with the input of another. Costs money. `wait`: as `create_generation` has it.
 
     Without `remix` the seeds are those that the images of the first one had, whether they were asked for or not. The
     labels are the same, and `rerun_of` names the first. Raises GenerationNotFound, OutputNotFound, SeedsUnknown when
@@ -38,7 +39,7 @@ async def rerun_generation(ctx: Context, args: RerunArgs) -> GenerationState:
         metadata=labels if len(labels) <= MAX_LABELS else state.metadata,
         idempotency_key=args.idempotency_key,
     )
-    return await create_generation(ctx, again)
+    return await create_generation(ctx, again, wait=wait)
 
 
 def _input(state: GenerationState, args: RerunArgs) -> JsonObject:

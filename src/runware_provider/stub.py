@@ -124,7 +124,7 @@ class GenerationStub:
                 return ToStore(None, 1, kept, register.purged_at is not None)
             return ToStore(record.url, record.attempts + 1)
 
-        return await self._runtime.call(self.id, lambda _: [], reply)
+        return await self._runtime.look(self.id, reply)
 
     async def confirm_outputs(self, confirmations: Sequence[Confirmation], done: Assignment | None = None) -> None:
         """What became of outputs. Raises Superseded, and keeps nothing, when a stored image is not the one kept."""

@@ -481,17 +481,19 @@ async def test_a_filter_that_comes_twice_is_refused(service: Service) -> None:
         assert (answer.status, answer.fields) == (422, [name])
 
 
-async def test_a_damaged_state_is_said_to_be_so(service: Service, tmp_path: Path) -> None:
+async def test_a_damaged_state_is_said_to_be_so(tmp_path: Path) -> None:
     """Not "something went wrong": the operator can mend it, and nothing else is touched."""
-    state, other = await service.made(), await service.made()
+    async with a_service(tmp_path) as service:
+        state, other = await service.made(), await service.made()
     with closing(sqlite3.connect(tmp_path / "data" / "state.db", isolation_level=None)) as file:
         file.execute("UPDATE generations SET register = '{' WHERE id = ?", [state.id.bytes])
 
-    answer = await service.get(f"/v1/generations/{state.id}")
+    async with a_service(tmp_path) as service:
+        answer = await service.get(f"/v1/generations/{state.id}")
 
-    assert answer.status == 500
-    assert "backup" in answer.problem["detail"]
-    assert (await service.get(f"/v1/generations/{other.id}")).status == 200
+        assert answer.status == 500
+        assert "backup" in answer.problem["detail"]
+        assert (await service.get(f"/v1/generations/{other.id}")).status == 200
 
 
 async def test_a_read_model_with_a_missing_table_is_unavailable_and_the_rest_works(

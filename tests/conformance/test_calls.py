@@ -8,14 +8,15 @@ from uuid import uuid4
 import pytest
 
 from runware_provider.durable import Created, GenerationRuntime, Step
-from runware_provider.errors import GenerationNotFound, IdempotencyConflict
+from runware_provider.errors import GenerationNotFound, IdempotencyConflict, WebhookError
 from runware_provider.generation import Generation
-from runware_provider.types import Order
+from runware_provider.types import Delivery, ErrorOutput, Failure, Order, SuccessOutput
 from tests.conformance.builders import (
     a_birth,
     a_delivery,
     accept,
     all_ids,
+    confirm_all,
     deliver,
     images,
     make,
@@ -39,6 +40,12 @@ def poisoned(image: str, error: Exception | None = None) -> Step:
         raise error or Poison(image)
 
     return step
+
+
+def fail(image: str) -> Step:
+    """The step of a webhook that says that one image failed."""
+    failure = Failure(None, image, "nsfw", {"code": "nsfw", "imageUUID": image})
+    return lambda generation: generation.record_webhook(Delivery((failure,)), now())
 
 
 async def known(runtime: GenerationRuntime, birth_id: object) -> list[str]:
@@ -207,6 +214,42 @@ async def test_a_step_that_changed_something_and_raised_leaves_no_trace(
         await tasks_match_state(runtime)
 
 
+async def test_a_look_and_a_state_show_what_is_committed(open_runtime: OpenRuntime) -> None:
+    """The same to both, whether it was touched lately or is read from the file."""
+    birth = a_birth(expected=2)
+    async with open_runtime() as runtime:
+        await runtime.create(birth)
+        await runtime.call(birth.id, deliver("a"), version)
+        fresh = await runtime.look(birth.id, images), await runtime.get_state(birth.id)
+    async with open_runtime() as runtime:
+        assert fresh == (await runtime.look(birth.id, images), await runtime.get_state(birth.id))
+        assert fresh[0] == ["a"]
+
+
+async def test_who_changes_what_he_read_changes_nothing_that_is_kept(open_runtime: OpenRuntime) -> None:
+    """A state is its reader's own: neither the next reader nor the file sees what he does with it."""
+    birth = a_birth(expected=2)
+    async with open_runtime() as runtime:
+        await runtime.create(birth)
+        await runtime.call(birth.id, deliver("a"), version)
+        await runtime.call(birth.id, confirm_all, version)
+        await runtime.call(birth.id, fail("content"), version)
+        before, again = await runtime.get_state(birth.id), await runtime.get_state(birth.id)
+        stored, failed = again.outputs
+        assert isinstance(stored, SuccessOutput)
+        assert isinstance(failed, ErrorOutput)
+        assert isinstance(failed.error, WebhookError)
+        stored.item["cost"] = 1_000_000
+        failed.raw["code"] = "mine"
+        failed.error.errors[0]["code"] = "mine"
+        again.input["positivePrompt"] = again.metadata["mine"] = "mine"
+        again.timeline.clear()
+
+        assert before == await runtime.get_state(birth.id)
+        await runtime.call(birth.id, accept, version)
+        assert before.outputs == (await runtime.get_state(birth.id)).outputs
+
+
 @pytest.mark.parametrize("error", [Poison(), GenerationNotFound("it is deleted")])
 async def test_a_poisoned_step_between_two_good_ones_on_one_generation(
     open_runtime: OpenRuntime, error: Exception
@@ -255,12 +298,13 @@ async def test_nothing_can_be_asked_of_an_unknown_generation(open_runtime: OpenR
             runtime.call(unknown, deliver("a"), images),
             runtime.get_state(unknown),
             runtime.get_request(unknown),
+            runtime.look(unknown, version),
             runtime.changed(unknown, after=0),
             return_exceptions=True,
         )
 
         assert outcomes[0] == ["a"]
-        assert [GenerationNotFound] * 4 == [type(outcome) for outcome in outcomes[1:]]
+        assert [GenerationNotFound] * 5 == [type(outcome) for outcome in outcomes[1:]]
 
 
 # Cancellation

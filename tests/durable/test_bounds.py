@@ -33,7 +33,8 @@ from tests.durable.conftest import OpenSqlite
 
 def cached(runtime: SqliteRuntime) -> tuple[int, int]:
     """How many registers are remembered, and their size as text, which must be what is reckoned."""
-    sizes = [len(encode(entry.generation.register)) for entry in runtime._registers._entries.values()]
+    entries = runtime._registers._entries.values()
+    sizes = [len(encode(entry.generation.register)) + len(entry.request or "") for entry in entries]
     assert sum(sizes) == runtime._registers._bytes
     return len(sizes), sum(sizes)
 

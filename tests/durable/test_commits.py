@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runware_provider.durable import Assignment
+from runware_provider.durable.sqlite_batch import REQUEST_CHARACTERS
 from runware_provider.errors import StateUnavailable
 from runware_provider.types import Dispatch, StoreOutput
 from tests.conformance.builders import (
@@ -52,6 +53,41 @@ async def test_the_next_batch_gathers_while_one_is_committed(open_sqlite: OpenSq
                 await asyncio.sleep(0)
             assert await asyncio.gather(first, *others) == [["a"], ["a", "b"], *[["b"]] * 49]
         assert commits.count == 2
+
+
+async def test_nobody_reads_what_waits_for_its_commit(open_sqlite: OpenSqlite) -> None:
+    """The register in memory is ahead of the file for as long as the disk is busy, and nobody is told."""
+    birth = a_birth(expected=2)
+    async with open_sqlite() as runtime:
+        await runtime.create(birth)
+        before = await runtime.get_state(birth.id)
+        with held_up(runtime) as gate:
+            call = asyncio.ensure_future(runtime.call(birth.id, deliver("a"), version))
+            await gate.reached.wait()
+            assert before == await runtime.get_state(birth.id)
+            assert await runtime.look(birth.id, images) == []
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await runtime.changed(birth.id, after=before.version)
+        assert await call == before.version + 1
+        assert await runtime.look(birth.id, images) == ["a"]
+
+
+async def test_what_was_touched_lately_is_read_without_the_file(open_sqlite: OpenSqlite) -> None:
+    """A generation's own life needs no statement to be looked at; what was asked for is read when it is large."""
+    small, large = a_birth(), a_birth(prompt="x" * REQUEST_CHARACTERS)
+    async with open_sqlite() as runtime:
+        await make(runtime, (small, large))
+        statements: list[str] = []
+        runtime._store.reader.set_trace_callback(statements.append)
+        for birth in (small, large):
+            await runtime.look(birth.id, version)
+            await runtime.changed(birth.id, after=0)
+        assert (await runtime.get_state(small.id)).input == small.request.input
+        assert small.request == await runtime.get_request(small.id)
+        assert not statements
+        assert large.request == await runtime.get_request(large.id)
+        assert len(statements) == 1
 
 
 async def test_calls_that_change_nothing_commit_nothing(open_sqlite: OpenSqlite) -> None:

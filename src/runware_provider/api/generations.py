@@ -1,7 +1,6 @@
 """Generations over HTTP."""
 
 import re
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,8 +14,8 @@ from runware_provider.api.events import EventStreams
 from runware_provider.api.problems import refused
 from runware_provider.api.queries import refuse_repeats
 from runware_provider.context import Context
-from runware_provider.create import create_generation, get_generation, undelete_generation, wait_until_settled
-from runware_provider.errors import InvalidArgs, OutputNotFound, ServiceStopping
+from runware_provider.create import create_generation, get_generation, undelete_generation
+from runware_provider.errors import InvalidArgs, OutputNotFound
 from runware_provider.rerun import RerunArgs, rerun_generation
 from runware_provider.stub import get_generation_stub
 from runware_provider.types import (
@@ -193,7 +192,7 @@ def router(ctx: Context, streams: EventStreams) -> APIRouter:  # noqa: C901  one
     ) -> Response:
         given = wish or RerunWish()
         args = RerunArgs(generation_id=generation_id, idempotency_key=idempotency_key, **given.model_dump())
-        return await _created(ctx, await rerun_generation(ctx, args), prefer)
+        return _created(await rerun_generation(ctx, args, wait=_wait(prefer)))
 
     @routes.post(
         "/{generation_id}/undelete",
@@ -230,18 +229,18 @@ def router(ctx: Context, streams: EventStreams) -> APIRouter:  # noqa: C901  one
 
 async def create_and_wait(ctx: Context, args: CreateArgs, prefer: str | None) -> Response:
     """Make a generation and answer, after the wait that the caller prefers."""
-    return await _created(ctx, await create_generation(ctx, args), prefer)
+    return _created(await create_generation(ctx, args, wait=_wait(prefer)))
 
 
-async def _created(ctx: Context, state: GenerationState, prefer: str | None) -> Response:
-    """A new generation as an answer, after the wait that the caller prefers."""
+def _wait(prefer: str | None) -> timedelta | None:
+    match = _WAIT.search(prefer or "")
+    return timedelta(seconds=min(MAX_WAIT, int(match[1]))) if match is not None else None
+
+
+def _created(state: GenerationState) -> Response:
+    """A new generation as an answer."""
     if state.dispatch == "refused":
         return refused(state)
-    match = _WAIT.search(prefer or "")
-    if match is not None:
-        limit = timedelta(seconds=min(MAX_WAIT, int(match[1])))
-        with suppress(ServiceStopping):
-            state = await wait_until_settled(ctx, state, limit)
     return _state(state, 202, {"Location": f"/v1/generations/{state.id}"})
 
 

@@ -169,6 +169,13 @@ class GenerationRuntime(Protocol):
     async def get_request(self, generation_id: UUID) -> Request:
         """What was asked for. Raises GenerationNotFound."""
 
+    async def look(self, generation_id: UUID, reply: Reply[T]) -> T:
+        """What `reply` reads of the last committed register; it changes nothing, and keeps nothing of it.
+
+        Costs less than `get_state`: the request, which may be large, is not read. Raises GenerationNotFound,
+        StateUnavailable.
+        """
+
     async def changed(self, generation_id: UUID, *, after: int, glance: Glance | None = None) -> int:
         """Wait until the committed version is greater than `after`; return it.
 

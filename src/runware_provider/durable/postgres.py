@@ -158,6 +158,11 @@ class PostgresRuntime:
         """See `GenerationRuntime.get_request`."""
         return decode_request((await self._read(generation_id))[1])
 
+    async def look(self, generation_id: UUID, reply: Reply[T]) -> T:
+        """See `GenerationRuntime.look`."""
+        register = await self._with(lambda connection: store.read_register(connection, generation_id))
+        return reply(Generation(decode(register), self._policy))
+
     async def changed(self, generation_id: UUID, *, after: int, glance: Glance | None = None) -> int:  # noqa: ARG002
         """See `GenerationRuntime.changed`. Every version wakes: news of others carry no more than that."""
 

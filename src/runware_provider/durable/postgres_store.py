@@ -135,6 +135,14 @@ async def read(connection: Connection, generation_id: UUID) -> tuple[str, str] |
     return (row[0], row[1]) if row else None
 
 
+async def read_register(connection: Connection, generation_id: UUID) -> str:
+    """The committed register. Raises GenerationNotFound."""
+    register: str | None = await connection.fetchval("SELECT register FROM generations WHERE id = $1", generation_id)
+    if register is None:
+        raise not_found(generation_id)
+    return register
+
+
 async def read_version(connection: Connection, generation_id: UUID) -> int:
     """The committed version. Raises GenerationNotFound."""
     version: int | None = await connection.fetchval("SELECT version FROM generations WHERE id = $1", generation_id)

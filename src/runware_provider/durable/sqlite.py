@@ -49,7 +49,7 @@ from runware_provider.durable.records import (
     to_ms,
     to_ms_after,
 )
-from runware_provider.durable.sqlite_batch import Batch, Birthing, Entry, Registers
+from runware_provider.durable.sqlite_batch import REQUEST_CHARACTERS, Batch, Birthing, Entry, Registers
 from runware_provider.durable.sqlite_check import check_file
 from runware_provider.durable.sqlite_store import SqliteStore
 from runware_provider.durable.watchers import Watchers
@@ -146,7 +146,8 @@ class SqliteRuntime:
                 model=birth.model,
                 price_micros=price,
             )
-            entry = Entry(self._store.next_number, generation, 0, None, None)
+            kept = request if len(request) <= REQUEST_CHARACTERS else None
+            entry = Entry(self._store.next_number, generation, 0, None, None, kept)
             self._store.next_number += 1
             batch.born[birth.id] = Birthing(entry, request, birth.idempotency)
             batch.touched[birth.id] = entry
@@ -172,15 +173,32 @@ class SqliteRuntime:
 
     async def get_state(self, generation_id: UUID) -> GenerationState:
         """See `GenerationRuntime.get_state`."""
-        register, request = self._read(generation_id)
+        entry = self._registers.committed(generation_id)
+        if entry is not None and entry.request is not None:
+            return entry.generation.get_state(decode_request(entry.request))
+        register, request = self._found(generation_id, self._store.read)
         return Generation(decode(register), self._policy).get_state(decode_request(request))
 
     async def get_request(self, generation_id: UUID) -> Request:
         """See `GenerationRuntime.get_request`."""
-        return decode_request(self._read(generation_id)[1])
+        entry = self._registers.committed(generation_id)
+        if entry is not None and entry.request is not None:
+            return decode_request(entry.request)
+        return decode_request(self._found(generation_id, self._store.read)[1])
 
-    def _read(self, generation_id: UUID) -> tuple[str, str]:
-        row = _reading(lambda: self._store.read(generation_id))
+    async def look(self, generation_id: UUID, reply: Reply[T]) -> T:
+        """See `GenerationRuntime.look`."""
+        entry = self._registers.committed(generation_id)
+        if entry is not None:
+            return reply(entry.generation)
+        return reply(Generation(decode(self._found(generation_id, self._store.read_register)), self._policy))
+
+    def _found(self, generation_id: UUID, read: Callable[[UUID], T | None]) -> T:
+        """What `read` reads of the file, which holds what is committed and nothing else."""
+        try:
+            row = read(generation_id)
+        except sqlite3.Error as error:
+            raise _unreadable(error) from error
         if row is None:
             raise not_found(generation_id)
         return row
@@ -189,10 +207,8 @@ class SqliteRuntime:
         """See `GenerationRuntime.changed`."""
 
         async def read() -> int:
-            version = _reading(lambda: self._store.read_version(generation_id))
-            if version is None:
-                raise not_found(generation_id)
-            return version
+            entry = self._registers.committed(generation_id)
+            return entry.generation.version if entry else self._found(generation_id, self._store.read_version)
 
         return await self._watchers.wait(generation_id, after, read, glance)
 
@@ -316,6 +332,7 @@ class SqliteRuntime:
             await self._commits.submit(lambda batch: batch.statements.append(self._store.forgive))
         await self._commits.close()
         self._watchers.release()
+        self._registers.clear()
         self._store.close()
 
     # What the hand-out needs
@@ -431,6 +448,7 @@ class SqliteRuntime:
         orders = step(entry.generation)
         if entry.generation.version != before:
             batch.changed.add(entry)
+            entry.settled = False
         self._carry_out(batch, generation_id, entry, orders)
         return entry.generation
 
@@ -442,7 +460,7 @@ class SqliteRuntime:
                 raise Refused(not_found(generation_id))
             generation = Generation(decode(row.register), self._policy)
             size, spent = len(row.register), generation.spent_micros()
-            entry = Entry(row.number, generation, row.flags, row.alarm_at, row.alarm_at, size, spent)
+            entry = Entry(row.number, generation, row.flags, row.alarm_at, row.alarm_at, None, size, spent)
         batch.touched[generation_id] = entry
         return entry
 
@@ -456,6 +474,7 @@ class SqliteRuntime:
                     batch.statements.append(partial(self._write_unclaimed, batch, generation_id, reason, body, now_ms))
                 case Forget():
                     batch.forgotten.append(entry.number)
+                    entry.request = None
                 case Expire():
                     batch.expired[generation_id] = entry.number
                 case _:
@@ -556,4 +575,8 @@ def _reading(read: Callable[[], T]) -> T:
     try:
         return read()
     except sqlite3.Error as error:
-        raise StateUnavailable(f"the state store cannot be read: {error}") from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: sqlite3.Error) -> StateUnavailable:
+    return StateUnavailable(f"the state store cannot be read: {error}")

@@ -17,12 +17,16 @@ CACHED_REGISTERS = 2_048
 CACHED_BYTES = 4 * 1024 * 1024
 """Of registers as text; decoded they take several times that."""
 
+REQUEST_CHARACTERS = 2_048
+"""A request up to this size is kept beside the register: it is read three times in a generation's life."""
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
     """A register in memory; `flags` and `kept_alarm_ms` are what the file says, `size` is its text's.
 
     `alarm_ms` is later than the file's after alarms that changed nothing but their own time. `here`: among `Registers`.
+    `settled`: nothing of it waits for its commit. `request` is None when the file has to be asked.
     `next_alarm_ms`, `write` and `next_spent_micros` are what the batch that touched it wants, and mean nothing outside
     of it: one batch has it at a time. (Here and not in mappings: Python computes a UUID's hash anew for each of those.)
     """
@@ -32,12 +36,14 @@ class Entry:
     flags: int
     alarm_ms: int | None
     kept_alarm_ms: int | None
+    request: str | None = None
     size: int = 0
     spent_micros: int = 0
     next_alarm_ms: int | None = None
     write: Write | None = None
     next_spent_micros: int = 0
     here: bool = False
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +144,20 @@ class Registers:
         """The register, when it is here."""
         return self._entries.get(generation_id)
 
+    def committed(self, generation_id: UUID) -> Entry | None:
+        """The register, when it is here and as the file has it."""
+        entry = self._entries.get(generation_id)
+        return entry if entry is not None and entry.settled else None
+
     def forget(self, generation_id: UUID) -> None:
         """It is no longer what the file says."""
         if entry := self._entries.pop(generation_id, None):
             self._let_go(entry)
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._entries.clear()
+        self._bytes = 0
 
     def remember(self, batch: Batch) -> None:
         """What `batch` touched is what the file says."""
@@ -149,9 +165,10 @@ class Registers:
             entry.kept_alarm_ms = None
         for generation_id, entry in batch.touched.items():
             entry.alarm_ms = entry.next_alarm_ms
+            entry.settled = True
             size = entry.size
             if write := entry.write:
-                entry.flags, entry.kept_alarm_ms, entry.size = write.flags, write.alarm_at, len(write.register)
+                entry.flags, entry.kept_alarm_ms, entry.size = write.flags, write.alarm_at, _size(entry, write)
                 entry.spent_micros, entry.write = entry.next_spent_micros, None
             if not entry.here:
                 self._entries[generation_id] = entry
@@ -168,3 +185,7 @@ class Registers:
     def _let_go(self, entry: Entry) -> None:
         entry.here = False
         self._bytes -= entry.size
+
+
+def _size(entry: Entry, write: Write) -> int:
+    return len(write.register) + len(entry.request or "")

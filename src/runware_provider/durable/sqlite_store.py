@@ -269,6 +269,11 @@ class SqliteStore:
         ).fetchone()
         return (row[0], row[1]) if row else None
 
+    def read_register(self, generation_id: UUID) -> str | None:
+        """The committed register."""
+        row = self.reader.execute("SELECT register FROM generations WHERE id = ?", (generation_id.bytes,)).fetchone()
+        return str(row[0]) if row else None
+
     def read_version(self, generation_id: UUID) -> int | None:
         """The committed version."""
         row = self.reader.execute("SELECT version FROM generations WHERE id = ?", (generation_id.bytes,)).fetchone()

@@ -16,6 +16,7 @@ from uuid import UUID
 from runware_provider.artifacts import Artifacts
 from runware_provider.durable import GenerationRuntime
 from runware_provider.errors import GenerationNotFound, RunwareProviderError, ServiceStopping
+from runware_provider.generation import Generation
 from runware_provider.projection import Projection
 from runware_provider.types import ArtifactSummary, SuccessOutput
 
@@ -176,7 +177,7 @@ class Thumbnails:
         """Whether it was deleted; what cannot be asked was not."""
         try:
             try:
-                return (await self._runtime.get_state(generation_id)).deleted_at is not None
+                return await self._runtime.look(generation_id, _deleted)
             except GenerationNotFound:  # state has let go of it, which the team has not
                 return await self._projection.get(generation_id) is None
         except RunwareProviderError:
@@ -189,6 +190,10 @@ class Thumbnails:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _deleted(generation: Generation) -> bool:
+    return generation.register.deleted_at is not None
 
 
 def _generation(path: Path) -> UUID:
