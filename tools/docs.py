@@ -1,7 +1,8 @@
-"""Writes the generated pages of docs/reference; `--check` says which are out of date, and fails."""
+"""Writes what is generated: pages of docs/reference, SQLite's migrations. `--check` says what is out of date, and fails."""
 
 import inspect
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ByteSize
 from runware_provider import errors
 from runware_provider.api import GUARDED, create_app
 from runware_provider.cli.app import app as command
+from runware_provider.projection.migrate import MADE, write_migrations
 from runware_provider.settings import Settings, variable
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
@@ -161,16 +163,22 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+def migrations() -> dict[Path, str]:
+    """SQLite's migrations, as D1's tools take them too."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {MADE / file.name: file.read_text() for file in write_migrations(Path(folder))}
+
+
 def main() -> int:
-    """Write or check the pages."""
+    """Write or check all of it."""
     stale = []
-    for name, make in PAGES.items():
-        page, text = REFERENCE / name, NOTE + make()
-        if page.exists() and page.read_text() == text:
+    for file, text in ({REFERENCE / name: NOTE + make() for name, make in PAGES.items()} | migrations()).items():
+        if file.exists() and file.read_text() == text:
             continue
-        stale.append(name)
+        stale.append(file.name)
         if "--check" not in sys.argv:
-            page.write_text(text)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
     if "--check" in sys.argv and stale:
         print(f"out of date: {', '.join(stale)}; run `make docs`")
         return 1

@@ -70,13 +70,16 @@ class Context:
         settings: Settings | None = None,
         *,
         work: bool = True,
+        apart: bool = False,
         takeover_wait: float = 0.0,
         clock: Clock | None = None,
     ) -> AsyncIterator["Context"]:
         """Open everything, take up what an earlier process left, and close it all at the end.
 
-        `settings`: from the environment when None. `work`: False performs no tasks. `takeover_wait`: seconds to wait
-        for another owner of the data directory to go. Raises ConfigurationError, DataDirInUse, StateTooNew.
+        `settings`: from the environment when None. `work`: False performs no tasks. `apart`: images are kept in a
+        process of their own. `takeover_wait`: seconds to wait for another owner of the data directory to go.
+
+        Raises ConfigurationError, DataDirInUse, StateTooNew.
         """
         if settings is None:
             settings = load_settings()
@@ -105,6 +108,8 @@ class Context:
                     settings.s3_secret_access_key,
                 ),
                 concurrency=settings.concurrency,
+                apart=apart,
+                lock=owner.descriptor,
             )
             stack.push_async_callback(artifacts.aclose)
             projection = await Projection.open(

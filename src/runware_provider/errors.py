@@ -15,7 +15,7 @@ EXCERPT_CHARACTERS = 2_000
 
 
 class _Error(BaseModel):
-    """`code` has no default in any of them: what is kept leaves defaults out, and without it nothing could be read."""
+    """`code` has no default in any of them: what earlier releases kept leaves defaults out, and is read by it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -128,8 +128,8 @@ UPGRADES: Mapping[int, Callable[[JsonObject], JsonObject]] = {}
 
 
 def encode(register: Register) -> str:
-    """`register` as ASCII JSON."""
-    return _register.dump_json(register, ensure_ascii=True, exclude_defaults=True).decode("ascii")
+    """`register` as ASCII JSON. Defaults are written too: to tell them apart takes longer than to write them."""
+    return _register.dump_json(register, ensure_ascii=True).decode("ascii")
 
 
 def decode(text: str | bytes) -> Register:

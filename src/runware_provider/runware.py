@@ -48,6 +48,12 @@ _CONFLICT = "conflicttaskuuid"
 _RETRYABLE = frozenset({408, 425, 429})
 
 
+LARGE_BODY = 256 * 1024
+"""Bytes."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 class RunwareClient:
     """One session to one API. `clock` dates the questions; `key` goes into a header and nowhere else."""
 
@@ -183,9 +189,11 @@ class RunwareClient:
         return status, errors, rows
 
     async def _post(self, tasks: Sequence[JsonObject]) -> tuple[int, Mapping[str, str], bytes]:
-        payload = json.dumps(tasks, ensure_ascii=False, allow_nan=False).encode()
+        payload = _encode(tasks).encode()
+        # aiohttp warns of large bytes, which it would copy; and small ones cost it less than a file.
+        data = payload if len(payload) < LARGE_BODY else BytesIO(payload)
         async with self._session.post(
-            self.url, data=BytesIO(payload), headers={"Content-Type": "application/json"}, allow_redirects=False
+            self.url, data=data, headers={"Content-Type": "application/json"}, allow_redirects=False
         ) as response:
             if date := response.headers.get("Date"):
                 self._dated = (self._clock(), date)

@@ -1,16 +1,14 @@
 """The service as a process: the HTTP server on TCP, the same API on the owner's socket, and a clean end."""
 
 import asyncio
-import ctypes
 import gc
 import os
 import signal
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -23,13 +21,6 @@ from runware_provider.context import Context
 from runware_provider.errors import ConfigurationError
 from runware_provider.tokens import WEBHOOK_PATH
 from runware_provider.webhook import webhook
-
-SWITCH_INTERVAL = 0.0005
-"""Seconds. With Python's 5 ms a thread that comes back from the disk waits too long for a busy loop."""
-
-GC_THRESHOLDS = (20_000, 20, 20)
-"""Objects before a collection, and collections before one of those that are older. Almost nothing here is in a cycle;
-with Python's 700 the collector, which walks all that is kept in memory, takes a sixth of a webhook's time."""
 
 SOCKET = "api.sock"
 SOCKET_PATH_LIMIT = 100
@@ -130,21 +121,6 @@ async def until_stopped() -> None:
     limit = threading.Timer(STOP_LIMIT, os._exit, (0,))
     limit.daemon = True
     limit.start()
-
-
-def tune() -> None:
-    """Settings of the interpreter and of its allocator for a process that is a service."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.set_threshold(*GC_THRESHOLDS)
-    with suppress(OSError, AttributeError):  # glibc's alone
-        mallopt = ctypes.CDLL(None).mallopt
-        # Threads that each keep a heap of their own, and buffers of a megabyte that are kept after use, would double
-        # the memory of a service that stores large images.
-        mallopt(_M_ARENA_MAX, 2)
-        mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
-
-
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
 class _Impatient(HttpToolsProtocol):

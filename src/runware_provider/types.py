@@ -18,7 +18,8 @@ JsonObject = dict[str, Any]
 
 def wire_time(at: datetime) -> str:
     """ISO-8601 in UTC with milliseconds and `Z`, as every time stands on the wire."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 Time = Annotated[

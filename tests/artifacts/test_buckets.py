@@ -562,7 +562,7 @@ from uuid import UUID
 from pydantic import SecretStr
 from benchmarks.keep import most_memory, serve
 from runware_provider.artifacts import Artifacts, BucketAccess
-from runware_provider.serving import tune
+from runware_provider.tuning import tune
 
 async def main(port, size, endpoint, bucket, folder):
     artifacts = await Artifacts.open(

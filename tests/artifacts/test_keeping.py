@@ -119,7 +119,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, root: Path) -> Iterator[list[str]]
 async def test_an_image_is_on_disk_before_it_is_called_stored(
     artifacts: Artifacts, cdn: Cdn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """File, folder made, its parent, rename, folder: a loss of power at any moment leaves all of it or nothing."""
+    """Folder made, file, the folder's parent, rename, folder: a loss of power at any moment leaves all or nothing."""
     url = cdn.says(body(a_jpeg_of(size)))
     with recorded(monkeypatch, tmp_path) as calls:
         stored = await keep(artifacts, url)
@@ -128,11 +128,11 @@ async def test_an_image_is_on_disk_before_it_is_called_stored(
         other = await artifacts.keep(GENERATION, UUID(int=9), url, attempt=1)
 
     folder = f"objects/generations/{GENERATION}"
-    temporary = first[0].removeprefix("fsync ")
+    temporary = first[1].removeprefix("fsync ")
     assert temporary.startswith("data/tmp/")
     assert first == [
-        f"fsync {temporary}",
         f"mkdir {folder}",
+        f"fsync {temporary}",
         "fsync objects/generations",
         f"replace {temporary} objects/{stored.key}",
         f"fsync {folder}",
@@ -386,7 +386,7 @@ async def test_a_store_on_another_file_system_spools_beside_itself(
     with recorded(monkeypatch, tmp_path) as calls:
         stored = await keep(artifacts, cdn.says(body(a_jpeg_of(2 * MIB))))
 
-    assert calls[0].startswith("fsync objects/.tmp/")
+    assert calls[1].startswith("fsync objects/.tmp/")
     assert files(tmp_path) == sorted(["objects/.tmp/fresh", f"objects/{stored.key}"])
 
 

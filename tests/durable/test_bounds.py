@@ -66,7 +66,7 @@ async def test_twenty_thousand_generations_leave_the_cache_within_its_bounds(ope
         assert [len(each) for each in (hands._open, hands._failures, hands._delayed)] == [0] * 3
 
 
-@pytest.mark.parametrize(("registers", "size"), [(10, 1 << 20), (1_000, 10_000)])
+@pytest.mark.parametrize(("registers", "size"), [(10, 1 << 20), (1_000, 16_000)])
 async def test_the_cache_is_bounded_by_number_and_by_bytes(
     open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch, registers: int, size: int
 ) -> None:

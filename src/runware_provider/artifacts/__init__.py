@@ -1,13 +1,7 @@
-"""Fetch, spool, check and keep one image; read it back.
-
-An image goes from the CDN into a spool (memory up to 256 KiB, then a temporary file). When the whole is there, one hop
-into a thread computes its SHA-256, walks its structure and puts it into the store. What was not found to be a whole
-image of a known format never reaches the store.
-"""
+"""The images: brought from Runware's CDN into the team's own store (`keeper.py`), and read from there."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,15 +10,16 @@ from uuid import UUID, uuid4
 from aiohttp.abc import AbstractResolver
 
 from runware_provider.artifacts.addresses import ImageHosts
-from runware_provider.artifacts.buckets import BucketAccess
-from runware_provider.artifacts.fetch import Fetcher
-from runware_provider.artifacts.inspect import inspect
-from runware_provider.artifacts.refusal import NotKept, StoreUnavailable, unreachable
+from runware_provider.artifacts.bucket_access import BucketAccess
+from runware_provider.artifacts.keeper import Keeper, Keeps
+from runware_provider.artifacts.keeper_process import KeeperProcess
+from runware_provider.artifacts.plan import Plan
+from runware_provider.artifacts.refusal import NotKept, StoreUnavailable
 from runware_provider.artifacts.spool import Spool
 from runware_provider.artifacts.store import NOBODY, SignedMethod, Store, checked, key_of
-from runware_provider.artifacts.stores import open_store
+from runware_provider.artifacts.stores import MEMORY, open_store
 from runware_provider.artifacts.threads import Threads
-from runware_provider.errors import ConfigurationError, ContentRejected, InvalidArgs, OutputNotFound, storage_failed
+from runware_provider.errors import ConfigurationError, InvalidArgs, OutputNotFound
 from runware_provider.types import Stored
 
 __all__ = ["Artifacts", "BucketAccess", "Content", "NotKept", "StoreUnavailable"]
@@ -68,20 +63,18 @@ class Content:
 
 
 class Artifacts:
-    """The images: brought from Runware's CDN into the team's own store, and read from there.
+    """The images of one store.
 
     Safe for any number of tasks of one event loop; at most `concurrency` images are fetched at once, the rest wait.
     Each of them takes about 1 MiB of memory, buffers of the connection included, whatever its size; on their way into
     a bucket a few at a time take 10 MiB each.
     """
 
-    def __init__(self, store: Store, fetcher: Fetcher, threads: Threads, concurrency: int) -> None:
+    def __init__(self, store: Store, keeper: Keeps, threads: Threads) -> None:
         self._store = store
-        self._fetcher = fetcher
+        self._keeper = keeper
         self._threads = threads
         self._readers = Threads(store.threads)  # of their own: who looks at an image does not wait for uploads
-        self._slots = asyncio.Semaphore(concurrency)
-        self._places = asyncio.Semaphore(store.large)
 
     @classmethod
     async def open(
@@ -97,6 +90,8 @@ class Artifacts:
         stall_timeout: timedelta = timedelta(seconds=20),
         ipv6: bool = False,
         resolver: AbstractResolver | None = None,
+        apart: bool = False,
+        lock: int | None = None,
     ) -> "Artifacts":
         """Open the store at `url`: `file:///absolute/path`, `memory://`, and `s3://`, `r2://`, `gs://`, `az://`
         through obstore.
@@ -106,22 +101,32 @@ class Artifacts:
         bucket that refuses stops the start, one that does not answer does not.
         `fetch_timeout` is for one image as a whole, `stall_timeout` for the wait between two pieces of it. `ipv6`
         allows IPv6 addresses. `resolver`: aiohttp's own when None.
+        `apart`: images are fetched, checked and kept in a process of their own, unless they are kept in memory; it
+        begins at once, and takes a descriptor of `lock` along, so that whoever waits for that waits for both.
 
         Raises ConfigurationError, which says what to change.
         """
         if concurrency < 1 or max_image_bytes < 1:
             raise ConfigurationError("CONCURRENCY and MAX_IMAGE_BYTES must be at least 1")
-        hosts = ImageHosts(image_hosts, ipv6=ipv6)
-        store = await asyncio.to_thread(open_store, url, data_dir, bucket_access or BucketAccess())
-        fetcher = Fetcher(
-            hosts,
-            max_bytes=max_image_bytes,
-            total=fetch_timeout,
-            stall=stall_timeout,
-            ipv6=ipv6,
-            resolver=resolver,
+        plan = Plan(
+            url,
+            data_dir,
+            tuple(image_hosts),
+            max_image_bytes,
+            bucket_access or BucketAccess(),
+            concurrency,
+            fetch_timeout,
+            stall_timeout,
+            ipv6,
         )
-        return cls(store, fetcher, Threads(store.threads), concurrency)
+        ImageHosts(image_hosts, ipv6=ipv6)  # what is wrong with them is said now
+        store = await asyncio.to_thread(open_store, url, data_dir, plan.bucket_access)
+        threads = Threads(store.threads)
+        if not apart or url.startswith(MEMORY):
+            return cls(store, Keeper(plan, store, threads, resolver), threads)
+        process = KeeperProcess(plan, store.folder, lock)
+        process.start()
+        return cls(store, process, threads)
 
     async def keep(self, generation_id: UUID, output_id: UUID, url: str, *, attempt: int) -> Stored:
         """Fetch the image at `url`, check it, and keep it; durable once this returns.
@@ -130,32 +135,7 @@ class Artifacts:
         key. Raises NotKept for everything that can go wrong with address, CDN, image or store. When cancelled, it first
         waits for the write that runs; the image may then be kept or not.
         """
-        name = f"generations/{generation_id}/{output_id}"
-        async with self._slots:
-            with Spool(self._store.folder, name, self._threads) as spool:
-                framed = await self._fetcher.fetch(url, spool.write, attempt=attempt)
-                try:
-                    work = partial(self._check_and_put, generation_id, output_id, spool)
-                    async with self._places if spool.memory is None else nullcontext():
-                        return await self._threads.run(work, stop=spool.stop)
-                except NotKept as refusal:
-                    error = refusal.error
-                    if framed or not (isinstance(error, ContentRejected) and error.reason == "truncated"):
-                        raise
-                    # Nobody said where the body ends, so the connection that closed is to blame, not the image.
-                    raise unreachable(url, f"the connection closed early: {error.message}", attempt) from None
-                except OSError as error:
-                    raise NotKept(storage_failed(name, f"cannot spool the image: {error.strerror}")) from error
-
-    def _check_and_put(self, generation_id: UUID, output_id: UUID, spool: Spool) -> Stored:
-        digest = spool.finish()
-        picture = inspect(spool)
-        key = key_of(generation_id, output_id, digest, picture.extension)
-        try:
-            self._store.put(key, spool, picture.content_type)
-        except StoreUnavailable as error:
-            raise NotKept(storage_failed(key, str(error))) from error
-        return Stored(output_id, key, picture.content_type, spool.size, digest, picture.width, picture.height)
+        return await self._keeper.keep(generation_id, output_id, url, attempt=attempt)
 
     async def read(self, key: str, byte_range: tuple[int, int] | None = None) -> Content:
         """The image under `key`, or its bytes from `byte_range[0]` up to, not including, `byte_range[1]`.
@@ -228,6 +208,6 @@ class Artifacts:
 
     async def aclose(self) -> None:
         """Close connections and threads. Calls that still run must have been awaited or cancelled."""
-        await self._fetcher.aclose()
+        await self._keeper.aclose()
         await self._threads.aclose()
         await self._readers.aclose()

@@ -6,7 +6,7 @@ where there are no keys at all, asks for the role of the machine.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -14,18 +14,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
-from pydantic import SecretStr
 
+from runware_provider.artifacts.bucket_access import SCHEMES, BucketAccess
 from runware_provider.artifacts.complaints import explain
 from runware_provider.artifacts.store import NOBODY, TOP, said
 from runware_provider.errors import ConfigurationError
-
-SCHEMES = {
-    "s3": "s3://bucket/prefix",
-    "r2": "r2://account/bucket/prefix",
-    "gs": "gs://bucket/prefix",
-    "az": "az://container/prefix",
-}
 
 MAX_PREFIX = 512
 """Characters. A key has at most 1,024 bytes, of which ours take 112."""
@@ -36,29 +29,6 @@ _FIRST_ASK = {"timeout": "3s"}
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ACCOUNT = re.compile(r"[a-z0-9]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class BucketAccess:
-    """How an S3 is reached: `S3_ENDPOINT`, `S3_REGION`, `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY`.
-
-    With an endpoint, which is an http:// or https:// address, the bucket is the first part of the path.
-    """
-
-    endpoint: str | None = None
-    region: str | None = None
-    access_key_id: str | None = None
-    secret_access_key: SecretStr | None = None
-
-    def __post_init__(self) -> None:
-        if (self.access_key_id is None) != (self.secret_access_key is None):
-            missing = "S3_ACCESS_KEY_ID" if self.access_key_id is None else "S3_SECRET_ACCESS_KEY"
-            raise ConfigurationError(f"{missing} is not set: the two keys of a bucket go together")
-
-    @property
-    def given(self) -> list[str]:
-        """The settings that are set."""
-        return [f"S3_{name.upper()}" for name in self.__slots__ if getattr(self, name) is not None]
 
 
 def open_bucket(url: str, access: BucketAccess) -> tuple[ObjectStore, str]:

@@ -1,15 +1,17 @@
 """A folder as a store: our own writer, because what is paid for must survive a loss of power."""
 
+import itertools
 import os
 import stat
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from threading import Lock
 from uuid import UUID
 
 from runware_provider.artifacts.refusal import StoreUnavailable
-from runware_provider.artifacts.spool import Spool, empty
+from runware_provider.artifacts.spool import Spool, prepare
 from runware_provider.artifacts.store import TOP, SignedMethod, condemned, said, unwritable
 from runware_provider.errors import OutputNotFound
 
@@ -27,7 +29,7 @@ class FileStore:
     threads = 8
     large = 8
 
-    def __init__(self, root: Path, data_dir: Path) -> None:
+    def __init__(self, root: Path, data_dir: Path, *, fresh: bool = True) -> None:
         try:
             root.mkdir(parents=True, exist_ok=True)
             self._root = root.resolve(strict=True)
@@ -42,16 +44,17 @@ class FileStore:
             raise unwritable(root, error) from error
         self.folder = data_dir / "tmp"
         try:
-            empty(self.folder)
+            prepare(self.folder, fresh=fresh)
         except OSError as error:
             raise unwritable(self.folder, error) from error
         if not self._can_rename_from(self.folder):
             self.folder = self._root / ".tmp"
             try:
                 # Another service may share this root, so only what nobody can still be writing is removed.
-                empty(self.folder, older_than=_STALE_SECONDS)
+                prepare(self.folder, fresh=fresh, older_than=_STALE_SECONDS)
             except OSError as error:
                 raise unwritable(self.folder, error) from error
+        self._top_sync = _SharedSync(self._top)
         # Folders whose own name is known to be on disk; beyond this many, one is just synced once more.
         self._synced: OrderedDict[str, None] = OrderedDict()
 
@@ -73,20 +76,26 @@ class FileStore:
     def put(self, key: str, spool: Spool, content_type: str) -> None:  # noqa: ARG002 - the key's ending tells the type
         """See Store."""
         path = self._root / key
+        folder = path.parent
         try:
             temporary, file = spool.as_file()
+            # Before the file is synced: a file system with a journal then has both in one go, and the folder's own sync
+            # has nothing left to wait for.
+            made = folder.name not in self._synced and _make(folder)
             os.fsync(file)
+            if made:
+                self._sync_top(folder)
             try:
-                self._make(path.parent, known=path.parent.name in self._synced)
                 new = not os.path.lexists(path)
                 os.replace(temporary, path)  # noqa: PTH105 - Path.replace is this and a new Path
             except FileNotFoundError:  # the generation was purged in between
-                self._make(path.parent, known=False)
+                _make(folder)
+                self._sync_top(folder)
                 new = True
                 os.replace(temporary, path)  # noqa: PTH105
             spool.moved()
             try:
-                _sync_folder(path.parent)
+                _sync_folder(folder)
             except OSError:
                 if new:  # perhaps not on disk, so not kept; an older one of the same name is, and stays
                     path.unlink(missing_ok=True)
@@ -94,16 +103,9 @@ class FileStore:
         except OSError as error:
             raise StoreUnavailable(said(error)) from error
 
-    def _make(self, folder: Path, *, known: bool) -> None:
-        if known:
-            return
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            if folder.is_symlink():
-                raise
-        # Also when it was there: who made it may not have synced it yet.
-        _sync_folder(self._top)
+    def _sync_top(self, folder: Path) -> None:
+        """The name of `folder` is on disk once this returns."""
+        self._top_sync()
         self._synced[folder.name] = None
         while len(self._synced) > 10_000:
             with suppress(KeyError):  # another thread was faster
@@ -208,6 +210,44 @@ class FileStore:
         """See Store."""
         os.close(self._open(key))
         return self._root / key
+
+
+class _SharedSync:
+    """Syncs a folder for several threads at once: who asks while another's sync runs shares the next one, and its
+    failure, for the kernel tells of each only once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = Lock()
+        self._numbers = itertools.count(1)
+        self._asked = self._synced = self._failed = 0
+        self._error: OSError | None = None
+
+    def __call__(self) -> None:
+        """What was done in the folder before is on disk once this returns. Raises OSError."""
+        mine = self._asked = next(self._numbers)
+        with self._lock:
+            if self._error is not None and mine <= self._failed:
+                raise self._error
+            if mine <= self._synced:
+                return
+            covered = self._asked
+            try:
+                _sync_folder(self._folder)
+            except OSError as error:
+                self._failed, self._error = covered, error
+                raise
+            self._synced = covered
+
+
+def _make(folder: Path) -> bool:
+    """Make a generation's folder. True, also when it was there: who made it may not have synced it yet."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if folder.is_symlink():
+            raise
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from obstore.store import AzureStore, GCSStore, MemoryStore, ObjectStore, S3Stor
 
 from runware_provider.artifacts.complaints import explain
 from runware_provider.artifacts.refusal import StoreUnavailable
-from runware_provider.artifacts.spool import Spool, empty
+from runware_provider.artifacts.spool import Spool, prepare
 from runware_provider.artifacts.store import TOP, SignedMethod, condemned
 from runware_provider.errors import OutputNotFound
 
@@ -36,11 +36,11 @@ class ObstoreStore:
     threads = 16  # they wait for the network, not for one disk
     large = 6  # each takes two parts of memory meanwhile
 
-    def __init__(self, store: ObjectStore, name: str, data_dir: Path) -> None:
+    def __init__(self, store: ObjectStore, name: str, data_dir: Path, *, fresh: bool = True) -> None:
         self._store = store
         self._name = name
         self.folder = data_dir / "tmp"
-        empty(self.folder)
+        prepare(self.folder, fresh=fresh)
 
     def put(self, key: str, spool: Spool, content_type: str) -> None:
         """See Store. One request for an image of up to `PART_BYTES`, a multipart upload for others."""

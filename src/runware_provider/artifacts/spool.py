@@ -20,14 +20,21 @@ MEMORY_BYTES = 1 << 18
 _numbers = itertools.count()
 
 
-def empty(folder: Path, *, older_than: float = 0.0) -> None:
-    """Make `folder`, and remove the files that a killed process left in it more than `older_than` seconds ago."""
+def prepare(folder: Path, *, fresh: bool = True, older_than: float = 0.0) -> None:
+    """Make `folder`; when `fresh`, remove the files that a killed process left in it over `older_than` seconds ago."""
     folder.mkdir(parents=True, exist_ok=True)
     before = time.time() - older_than
-    for path in folder.iterdir():
+    for path in folder.iterdir() if fresh else ():
         with suppress(FileNotFoundError):
             if not path.is_dir() and (not older_than or path.lstat().st_mtime < before):
                 path.unlink()
+
+
+def clear_up_after(pid: int, folder: Path) -> None:
+    """Remove what the process `pid`, which is dead, left in `folder`. Blocking."""
+    for path in folder.glob(f"{pid}-*.part"):
+        with suppress(OSError):  # the next start removes it
+            path.unlink()
 
 
 class Spool:

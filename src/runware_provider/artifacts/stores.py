@@ -3,38 +3,57 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from obstore.store import MemoryStore, ObjectStore
-
-from runware_provider.artifacts.buckets import SCHEMES, BucketAccess, open_bucket
+from runware_provider.artifacts.bucket_access import SCHEMES, BucketAccess
 from runware_provider.artifacts.file_store import FileStore
-from runware_provider.artifacts.object_store import ObstoreStore
 from runware_provider.artifacts.store import Store, unwritable
 from runware_provider.errors import ConfigurationError
 
+MEMORY = "memory://"
 
-def open_store(url: str, data_dir: Path, access: BucketAccess) -> Store:
-    """The store that `url` names. Blocking. Raises ConfigurationError."""
+
+def open_store(url: str, data_dir: Path, access: BucketAccess, *, fresh: bool = True) -> Store:
+    """The store that `url` names. Blocking. `fresh`: what lies in `data_dir/tmp` is removed.
+
+    Raises ConfigurationError.
+    """
     scheme, found, _ = url.partition("://")
     if found and scheme in SCHEMES:
-        bucket, name = open_bucket(url, access)
-        return _obstore(bucket, name, data_dir)
+        return _bucket(url, data_dir, access, fresh=fresh)
     if access.given:
         raise ConfigurationError(
             f"{', '.join(access.given)}: set for a bucket, but ARTIFACTS_URL names none; set it to s3://bucket/prefix"
         )
     if found and scheme == "file":
-        return FileStore(_root(url), data_dir)
-    if found and scheme == "memory":
-        return _obstore(MemoryStore(), "memory", data_dir)
+        return FileStore(_root(url), data_dir, fresh=fresh)
+    if url.startswith(MEMORY):
+        return _memory(data_dir, fresh=fresh)
     # Nothing of it is shown: an address that is written wrongly may begin with a password.
     raise ConfigurationError(
         f"ARTIFACTS_URL: not a kind of store; use file:///absolute/path, memory://, {', '.join(SCHEMES.values())}"
     )
 
 
-def _obstore(store: ObjectStore, name: str, data_dir: Path) -> Store:
+# obstore is imported where it is needed: most services keep their images in a folder, and it takes 5 MB.
+
+
+def _bucket(url: str, data_dir: Path, access: BucketAccess, *, fresh: bool) -> Store:
+    from runware_provider.artifacts.buckets import open_bucket
+    from runware_provider.artifacts.object_store import ObstoreStore
+
+    bucket, name = open_bucket(url, access)
     try:
-        return ObstoreStore(store, name, data_dir)
+        return ObstoreStore(bucket, name, data_dir, fresh=fresh)
+    except OSError as error:
+        raise unwritable(data_dir, error) from error
+
+
+def _memory(data_dir: Path, *, fresh: bool) -> Store:
+    from obstore.store import MemoryStore
+
+    from runware_provider.artifacts.object_store import ObstoreStore
+
+    try:
+        return ObstoreStore(MemoryStore(), "memory", data_dir, fresh=fresh)
     except OSError as error:
         raise unwritable(data_dir, error) from error
 

@@ -11,8 +11,9 @@ from runware_provider.context import Context
 from runware_provider.errors import ConfigurationError
 from runware_provider.exporting import exporting
 from runware_provider.logs import configure
-from runware_provider.serving import bind, serving, tune, until_stopped
+from runware_provider.serving import bind, serving, until_stopped
 from runware_provider.settings import Settings, is_loopback
+from runware_provider.tuning import tune
 
 
 async def serve(settings: Settings, host: str, port: int, takeover_wait: float, *, work: bool) -> None:
@@ -60,7 +61,7 @@ async def _running(
     tune()
     with exporting(), bind(host, port) as listener:
         async with (
-            Context.open(settings, work=work, takeover_wait=takeover_wait) as ctx,
+            Context.open(settings, work=work, apart=work, takeover_wait=takeover_wait) as ctx,
             serving(ctx, listener, health_only=health_only),
         ):
             yield f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"

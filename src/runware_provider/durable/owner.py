@@ -4,12 +4,16 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from runware_provider.errors import ConfigurationError, DataDirInUse
 
 LOCK = "lock"
 _POLL = 0.05
+
+DEATH_WAIT = 2.0
+"""Seconds for which the owner's lock may outlive it: a process that it had begun notices its death, and goes."""
 
 NODE_FOLDERS = "nodes"
 NODES = 256
@@ -21,7 +25,8 @@ class Owner:
 
     def __init__(self, data_dir: Path, descriptor: int) -> None:
         self.data_dir = data_dir
-        self._descriptor = descriptor
+        self.descriptor = descriptor
+        """Of the lock, to be passed on to a process that must be gone as well before another owns this."""
         self.announce(None)
 
     @classmethod
@@ -35,12 +40,13 @@ class Owner:
             descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _unusable(data_dir, error) from error
-        until = time.monotonic() + wait
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() < until:
+                waited = time.monotonic() - began
+                if waited < wait or (waited < DEATH_WAIT and _is_dead(read_owner(data_dir))):
                     time.sleep(_POLL)
                     continue
                 os.close(descriptor)
@@ -74,15 +80,28 @@ class Owner:
     def announce(self, socket: Path | None, url: str | None = None) -> None:
         """Tell other processes where to speak to this one."""
         content = json.dumps({"pid": os.getpid(), "socket": str(socket) if socket else None, "url": url}).encode()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, content, 0)
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, content, 0)
 
     def release(self) -> None:
         """Let the next one have it. A second time does nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.ftruncate(descriptor, 0)
             os.close(descriptor)
+
+
+def _is_dead(owner: Mapping[str, object] | None) -> bool:
+    """Whether the process that announced itself is no more; who has not yet announced himself is taken to live."""
+    if owner is None:
+        return False
+    try:
+        os.kill(int(str(owner["pid"])), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, KeyError, ValueError):
+        return False
+    return False
 
 
 def prepare(data_dir: Path) -> None:

@@ -1,7 +1,8 @@
 """Bringing the schema to what this release knows.
 
 Alembic makes the SQL, the target runs it: one way for every database, and what it makes is what D1's tools are given.
-Hence migrations only add, and hold no Python that reads data. Alembic is imported only when there is something to do.
+Hence migrations only add, and hold no Python that reads data. SQLite's is made beforehand (`make docs`) and comes with
+the package, so that a first start on a laptop does not wait for Alembic; D1 is given the same files.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from runware_provider.projection.target import D1Access, Dialect, Rejected, Targ
 
 _RETURNING = re.compile(r" RETURNING [\w.]+;")
 DIRECTORY = Path(__file__).parent / "migrations"
+MADE = DIRECTORY / "sqlite"
 
 _alembic = threading.Lock()  # `alembic.context`, which `env.py` uses, is one for the whole process
 
@@ -57,7 +59,7 @@ async def bring_to_head(target: Target) -> tuple[str, ...]:
     missing = missing_revisions(await target.revision())
     if not missing:
         return ()
-    # Before the lock is taken: making the SQL takes 0.3 s, in which others would give up waiting.
+    # Before the lock is taken: with Alembic making the SQL takes 0.3 s, in which others would give up waiting.
     scripts = await asyncio.to_thread(_scripts, missing, target.dialect)
     applied: tuple[str, ...] = ()
 
@@ -103,8 +105,7 @@ def write_migrations(folder: Path, dialect: Dialect = "sqlite") -> tuple[Path, .
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for revision in REVISIONS:
-            (module,) = (DIRECTORY / "versions").glob(f"m{revision}_*.py")
-            file = folder / f"{module.stem.removeprefix('m')}.sql"
+            file = _file(folder, revision)
             file.write_text(migration_sql(revision, dialect))
             files.append(file)
     except OSError as error:
@@ -113,7 +114,15 @@ def write_migrations(folder: Path, dialect: Dialect = "sqlite") -> tuple[Path, .
 
 
 def _scripts(revisions: Sequence[str], dialect: Dialect) -> dict[str, list[str]]:
+    if dialect == "sqlite":
+        return {revision: _split(_file(MADE, revision).read_text()) for revision in revisions}
     return {revision: _split(migration_sql(revision, dialect)) for revision in revisions}
+
+
+def _file(folder: Path, revision: str) -> Path:
+    """Where the SQL of a revision lies in `folder`, by the name that D1's tools give it."""
+    (module,) = (DIRECTORY / "versions").glob(f"m{revision}_*.py")
+    return folder / f"{module.stem.removeprefix('m')}.sql"
 
 
 def _split(script: str) -> list[str]:

@@ -36,6 +36,8 @@ class Projection:
         self._target = target
         # Making rows takes more time than writing them; in a thread it delays no webhook.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projection-rows")
+        # Imports SQLAlchemy and compiles, 0.3 s: not under the first write, and not while nobody is served yet.
+        self._preparing = asyncio.create_task(asyncio.to_thread(prepare, target.dialect), name="prepare-projection")
 
     @classmethod
     async def open(cls, url: str, *, migrate: bool, d1: D1Access | None = None) -> "Projection":
@@ -48,8 +50,6 @@ class Projection:
         target = await open_target(url, create=migrate, d1=d1)
         try:
             await (bring_to_head(target) if migrate else require_head(target))
-            # Imports SQLAlchemy and compiles: better now than under the first write.
-            await asyncio.to_thread(prepare, target.dialect)
         except BaseException:
             await target.aclose()
             raise
@@ -70,6 +70,7 @@ class Projection:
             known = newest.get(state.id)
             if known is None or state.version >= known.version:
                 newest[state.id] = state
+        await self._prepared()
         encode = asyncio.get_running_loop().run_in_executor
         rows, failures = await encode(self._thread, encoded, newest.values())
         for batch in cut(rows, self._target.parameter_bytes):
@@ -84,6 +85,7 @@ class Projection:
         by `prompt` or `error` is what is found among the next 10,000 rows, and may be short. Raises InvalidArgs for a
         bad cursor, ConfigurationError when the tables are not as they should be, ProjectionUnavailable.
         """
+        await self._prepared()
         from runware_provider.projection.pages import cursor_after, cursor_at, page_parameters
         from runware_provider.projection.queries import edge, page
 
@@ -101,6 +103,7 @@ class Projection:
 
     async def get(self, generation_id: UUID) -> GenerationSummary | None:
         """One summary; None when the read model has not got it (yet), or it is deleted. Raises as `list`."""
+        await self._prepared()
         from runware_provider.projection.queries import one
 
         statement = one(self._target.dialect)
@@ -109,18 +112,21 @@ class Projection:
 
     async def spend(self, since: datetime) -> Sequence[DayOfModel]:
         """What was made since then, by day and model. Reads every row of that time. Raises as `list`."""
+        await self._prepared()
         from runware_provider.projection.totals import spend_of, totals
 
         return spend_of(await self._sum(totals(self._target.dialect).spend, {"since": stored_time(since)}))
 
     async def failures(self, since: datetime) -> Mapping[str, int]:
         """Generations made since then that have an error, by its code. Reads as `spend` does. Raises as `list`."""
+        await self._prepared()
         from runware_provider.projection.totals import failures_of, totals
 
         return failures_of(await self._sum(totals(self._target.dialect).failures, {"since": stored_time(since)}))
 
     async def storage(self) -> Storage:
         """All images that there are. Reads every row of them. Raises as `list`."""
+        await self._prepared()
         from runware_provider.projection.totals import totals
 
         rows = await self._sum(totals(self._target.dialect).storage, {})
@@ -132,8 +138,13 @@ class Projection:
 
     async def aclose(self) -> None:
         """Close the database, after what is being written."""
+        await asyncio.wait([self._preparing])
         self._thread.shutdown(wait=False)
         await self._target.aclose()
+
+    async def _prepared(self) -> None:
+        if not self._preparing.done():
+            await asyncio.shield(self._preparing)
 
     async def _write_batch(self, batch: Sequence[Rows], failures: dict[UUID, ProjectionFailed]) -> None:
         try:
