@@ -8,12 +8,13 @@ from datetime import timedelta
 from hashlib import sha256
 from json import dumps
 from time import time_ns
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from uuid_utils.compat import uuid7
 
 from runware_provider.context import Context
-from runware_provider.durable import Birth, Glance
+from runware_provider.durable import Birth
 from runware_provider.errors import (
     GenerationNotFound,
     IdempotencyConflict,
@@ -32,6 +33,8 @@ from runware_provider.types import (
     Request,
     SuccessOutput,
 )
+
+T = TypeVar("T")
 
 DISPATCH_WAIT = timedelta(seconds=5)
 """How long `create_generation` waits for Runware's answer to the dispatch."""
@@ -94,13 +97,16 @@ async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta |
     if created.created:
         ctx.metrics.created()
     try:
-        with span("create", created.id, began=began, first=created.created, linked=True, expected=expected) as noted:
-            # A first version has not been sent. Who waits when the service stops is told what there is: it is kept.
-            with suppress(ServiceStopping):
-                await _until(ctx, created.id, _answered, DISPATCH_WAIT, after=1 if created.created else 0)
-            noted.note(dispatch=await ctx.runtime.look(created.id, _dispatch))
-        if wait is not None:
-            with suppress(ServiceStopping):
+        with suppress(
+            ServiceStopping
+        ):  # who waits then is told what there is: it is kept, and goes on at the next start
+            with span(
+                "create", created.id, began=began, first=created.created, linked=True, expected=expected
+            ) as noted:
+                # A first version has not been sent.
+                answer = await _until(ctx, created.id, _answer, DISPATCH_WAIT, after=1 if created.created else 0)
+                noted.note(dispatch=answer or "not answered")
+            if wait is not None:
                 await _until(ctx, created.id, _over, wait)
         return await get_generation(ctx, GenerationArgs(generation_id=created.id))
     except GenerationNotFound:
@@ -114,20 +120,17 @@ async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta |
 _ANSWERED: frozenset[DispatchStatus] = frozenset({"accepted", "unknown", "refused"})
 
 
-def _dispatch(generation: Generation) -> DispatchStatus:
-    return generation.register.dispatch.status
+def _answer(generation: Generation) -> DispatchStatus | None:
+    status = generation.register.dispatch.status
+    return status if status in _ANSWERED else None
 
 
-def _answered(generation: Generation) -> bool:
-    return _dispatch(generation) in _ANSWERED
+def _settled(generation: Generation) -> bool | None:
+    return generation.settled or None
 
 
-def _settled(generation: Generation) -> bool:
-    return generation.settled
-
-
-def _over(generation: Generation) -> bool:
-    return generation.settled or _dispatch(generation) == "refused"
+def _over(generation: Generation) -> bool | None:
+    return generation.settled or generation.register.dispatch.status == "refused" or None
 
 
 async def generate(ctx: Context, args: CreateArgs) -> list[Image]:
@@ -191,18 +194,23 @@ async def wait_for(
     return await get_generation(ctx, args)
 
 
-async def _until(ctx: Context, generation_id: UUID, holds: Glance, limit: timedelta, *, after: int = 0) -> None:
-    """Return when `holds` is true of what is committed or it was deleted, or after `limit`.
+async def _until(
+    ctx: Context, generation_id: UUID, find: Callable[[Generation], T | None], limit: timedelta, *, after: int = 0
+) -> T | None:
+    """What `find` finds in what is committed, as soon as it finds anything; None after `limit` or when it is deleted.
 
     The register alone is looked at: a whole state for every version would cost more than all the rest.
     """
 
-    def worth(generation: Generation) -> bool:
-        return generation.register.deleted_at is not None or holds(generation)
+    def look(generation: Generation) -> tuple[T | None, bool]:
+        found = find(generation)
+        return found, found is not None or generation.register.deleted_at is not None
 
     with suppress(TimeoutError):
         async with asyncio.timeout(limit.total_seconds()):
             while True:
-                after = await ctx.runtime.changed(generation_id, after=after, glance=worth)
-                if await ctx.runtime.look(generation_id, worth):
-                    return
+                after = await ctx.runtime.changed(generation_id, after=after, glance=lambda now: look(now)[1])
+                found, over = await ctx.runtime.look(generation_id, look)
+                if over:
+                    return found
+    return None

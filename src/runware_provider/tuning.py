@@ -2,11 +2,7 @@
 
 import ctypes
 import gc
-import sys
 from contextlib import suppress
-
-SWITCH_INTERVAL = 0.0005
-"""Seconds. With Python's 5 ms a thread that comes back from the disk waits too long for a busy loop."""
 
 GC_THRESHOLDS = (20_000, 20, 20)
 """Objects before a collection, and collections before one of those that are older. Almost nothing here is in a cycle;
@@ -17,7 +13,6 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 def tune() -> None:
     """Apply them to this process."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(*GC_THRESHOLDS)
     with suppress(OSError, AttributeError):  # glibc's alone
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,13 +1,16 @@
 """From states to the few statements that write them."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from runware_provider.errors import ProjectionFailed, projection_failed
 from runware_provider.projection.rows import Rows, rows_of
 from runware_provider.projection.target import Dialect, Target
 from runware_provider.types import GenerationState
+
+SMALL = 64 * 1024
+"""Characters of states, each of them and of their outputs reckoned at 1,024, a value at 16."""
 
 
 def encoded(states: Iterable[GenerationState]) -> tuple[list[Rows], dict[UUID, ProjectionFailed]]:
@@ -21,6 +24,21 @@ def encoded(states: Iterable[GenerationState]) -> tuple[list[Rows], dict[UUID, P
             failures[state.id] = projection_failed(f"{type(error).__name__}: {error}")
     rows.sort(key=lambda row: row.id)
     return rows, failures
+
+
+def are_small(states: Collection[GenerationState]) -> bool:
+    """Whether `encoded` takes them in a millisecond or so."""
+    left = SMALL - sum(1_024 * (1 + len(state.outputs)) for state in states)
+    values: list[object] = [state.input for state in states]
+    while values and left >= 0:
+        value = values.pop()
+        if isinstance(value, dict | list):
+            left -= 16 * len(value)
+            if left >= 0:
+                values += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str):
+            left -= len(value)
+    return left >= 0
 
 
 def cut(rows: Sequence[Rows], most: int) -> Iterator[list[Rows]]:

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from runware_provider.errors import ConfigurationError, ProjectionFailed, projection_failed
-from runware_provider.projection.batches import cut, encoded, prepare, statements
+from runware_provider.projection.batches import are_small, cut, encoded, prepare, statements
 from runware_provider.projection.migrate import bring_to_head, require_head
 from runware_provider.projection.rows import Rows, stored_time
 from runware_provider.projection.target import D1Access, Rejected, Target, open_target
@@ -34,7 +34,7 @@ class Projection:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        # Making rows takes more time than writing them; in a thread it delays no webhook.
+        # For rows of what is large: they would delay webhooks. Those of what is not take less time than going there.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projection-rows")
         # Imports SQLAlchemy and compiles, 0.3 s: not under the first write, and not while nobody is served yet.
         self._preparing = asyncio.create_task(asyncio.to_thread(prepare, target.dialect), name="prepare-projection")
@@ -71,8 +71,11 @@ class Projection:
             if known is None or state.version >= known.version:
                 newest[state.id] = state
         await self._prepared()
-        encode = asyncio.get_running_loop().run_in_executor
-        rows, failures = await encode(self._thread, encoded, newest.values())
+        if are_small(newest.values()):
+            rows, failures = encoded(newest.values())
+        else:
+            run = asyncio.get_running_loop().run_in_executor
+            rows, failures = await run(self._thread, encoded, newest.values())
         for batch in cut(rows, self._target.parameter_bytes):
             await self._write_batch(batch, failures)
         return [failures.get(state.id) for state in states]
