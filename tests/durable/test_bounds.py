@@ -33,7 +33,7 @@ from tests.durable.conftest import OpenSqlite
 
 def cached(runtime: SqliteRuntime) -> tuple[int, int]:
     """How many registers are remembered, and their size as text, which must be what is reckoned."""
-    entries = runtime._registers._entries.values()
+    entries = runtime._registers.all()
     sizes = [len(encode(entry.generation.register)) + len(entry.request or "") for entry in entries]
     assert sum(sizes) == runtime._registers._bytes
     return len(sizes), sum(sizes)
@@ -85,6 +85,21 @@ async def test_the_cache_is_bounded_by_number_and_by_bytes(
 
 
 # What was left over
+
+
+async def test_of_those_that_are_over_few_are_remembered(open_sqlite: OpenSqlite) -> None:
+    """They make room for those that live, and are read again when somebody asks."""
+    async with open_sqlite() as runtime:
+        living = await make(runtime, (a_birth() for _ in range(20)))
+        over = await make(runtime, (a_birth() for _ in range(2 * sqlite_batch.CACHED_SETTLED)))
+        await asyncio.gather(*(runtime.call(each, live, version) for each in over))
+
+        assert cached(runtime)[0] == len(living) + sqlite_batch.CACHED_SETTLED
+        states = [await runtime.get_state(each) for each in over]
+        assert all(state.settled for state in states)
+        await runtime.call(over[0], lambda generation: generation.replay(now()), version)
+        assert not (await runtime.get_state(over[0])).settled
+        assert cached(runtime)[0] == len(living) + sqlite_batch.CACHED_SETTLED + 1
 
 
 async def test_what_was_left_over_is_given_in_pages(open_sqlite: OpenSqlite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -448,7 +448,7 @@ class SqliteRuntime:
         orders = step(entry.generation)
         if entry.generation.version != before:
             batch.changed.add(entry)
-            entry.settled = False
+            entry.committed = False
         self._carry_out(batch, generation_id, entry, orders)
         return entry.generation
 

@@ -14,6 +14,9 @@ from runware_provider.register import encode
 from runware_provider.types import Ask
 
 CACHED_REGISTERS = 2_048
+CACHED_SETTLED = 256
+"""Of them, those whose life is over: they are read a last time and hardly ever again."""
+
 CACHED_BYTES = 4 * 1024 * 1024
 """Of registers as text; decoded they take several times that."""
 
@@ -25,8 +28,8 @@ REQUEST_CHARACTERS = 2_048
 class Entry:
     """A register in memory; `flags` and `kept_alarm_ms` are what the file says, `size` is its text's.
 
-    `alarm_ms` is later than the file's after alarms that changed nothing but their own time. `here`: among `Registers`.
-    `settled`: nothing of it waits for its commit. `request` is None when the file has to be asked.
+    `alarm_ms` is later than the file's after alarms that changed nothing but their own time. `committed`: nothing of it
+    waits for that. `shelf`: where it is among `Registers`. `request` is None when the file has to be asked.
     `next_alarm_ms`, `write` and `next_spent_micros` are what the batch that touched it wants, and mean nothing outside
     of it: one batch has it at a time. (Here and not in mappings: Python computes a UUID's hash anew for each of those.)
     """
@@ -42,8 +45,11 @@ class Entry:
     next_alarm_ms: int | None = None
     write: Write | None = None
     next_spent_micros: int = 0
-    here: bool = False
-    settled: bool = True
+    committed: bool = True
+    shelf: "Shelf | None" = None
+
+
+Shelf = OrderedDict[UUID, Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,29 +140,35 @@ class Batch:
 
 
 class Registers:
-    """Registers that were used lately, decoded; bounded by number and size."""
+    """Registers that were used lately, decoded; bounded by number and size. Few of those that nothing is awaited of."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[UUID, Entry] = OrderedDict()
+        self._running: Shelf = OrderedDict()
+        self._settled: Shelf = OrderedDict()
         self._bytes = 0
 
     def get(self, generation_id: UUID) -> Entry | None:
         """The register, when it is here."""
-        return self._entries.get(generation_id)
+        return self._running.get(generation_id) or self._settled.get(generation_id)
 
     def committed(self, generation_id: UUID) -> Entry | None:
         """The register, when it is here and as the file has it."""
-        entry = self._entries.get(generation_id)
-        return entry if entry is not None and entry.settled else None
+        entry = self.get(generation_id)
+        return entry if entry is not None and entry.committed else None
+
+    def all(self) -> list[Entry]:
+        """Those that are here."""
+        return [*self._running.values(), *self._settled.values()]
 
     def forget(self, generation_id: UUID) -> None:
         """It is no longer what the file says."""
-        if entry := self._entries.pop(generation_id, None):
-            self._let_go(entry)
+        if entry := self.get(generation_id):
+            self._take(generation_id, entry)
 
     def clear(self) -> None:
         """Forget them all."""
-        self._entries.clear()
+        self._running.clear()
+        self._settled.clear()
         self._bytes = 0
 
     def remember(self, batch: Batch) -> None:
@@ -165,26 +177,41 @@ class Registers:
             entry.kept_alarm_ms = None
         for generation_id, entry in batch.touched.items():
             entry.alarm_ms = entry.next_alarm_ms
-            entry.settled = True
+            entry.committed = True
             size = entry.size
             if write := entry.write:
                 entry.flags, entry.kept_alarm_ms, entry.size = write.flags, write.alarm_at, _size(entry, write)
                 entry.spent_micros, entry.write = entry.next_spent_micros, None
-            if not entry.here:
-                self._entries[generation_id] = entry
-                entry.here = True
-                self._bytes += entry.size
-            else:
-                self._entries.move_to_end(generation_id)
+            shelf = self._settled if entry.generation.settled else self._running
+            if entry.shelf is shelf:
+                shelf.move_to_end(generation_id)
                 self._bytes += entry.size - size
+                continue
+            if entry.shelf is not None:
+                del entry.shelf[generation_id]
+                self._bytes -= size
+            shelf[generation_id], entry.shelf = entry, shelf
+            self._bytes += entry.size
         for generation_id in batch.expired:
             self.forget(generation_id)
-        while len(self._entries) > CACHED_REGISTERS or (self._bytes > CACHED_BYTES and len(self._entries) > 1):
-            self._let_go(self._entries.popitem(last=False)[1])
+        while len(self._settled) > CACHED_SETTLED:
+            self._drop(self._settled)
+        while self._settled and (len(self._settled) + len(self._running) > CACHED_REGISTERS or self._is_large()):
+            self._drop(self._settled)
+        while len(self._running) > CACHED_REGISTERS or (self._is_large() and len(self._running) > 1):
+            self._drop(self._running)
 
-    def _let_go(self, entry: Entry) -> None:
-        entry.here = False
-        self._bytes -= entry.size
+    def _is_large(self) -> bool:
+        return self._bytes > CACHED_BYTES
+
+    def _drop(self, shelf: Shelf) -> None:
+        self._take(*next(iter(shelf.items())))
+
+    def _take(self, generation_id: UUID, entry: Entry) -> None:
+        if entry.shelf is not None:
+            del entry.shelf[generation_id]
+            entry.shelf = None
+            self._bytes -= entry.size
 
 
 def _size(entry: Entry, write: Write) -> int:

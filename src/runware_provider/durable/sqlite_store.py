@@ -146,7 +146,7 @@ class SqliteStore:
         writer.execute("PRAGMA synchronous=FULL")
         writer.execute("PRAGMA wal_autocheckpoint=2000")
         writer.execute("PRAGMA journal_size_limit=67108864")
-        writer.execute("PRAGMA cache_size=-16384")
+        writer.execute("PRAGMA cache_size=-8192")
         if version == 0:
             writer.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA.split(";\n"):
