@@ -8,33 +8,28 @@ from datetime import timedelta
 from hashlib import sha256
 from json import dumps
 from time import time_ns
-from typing import TypeVar
 from uuid import UUID, uuid4
 
 from uuid_utils.compat import uuid7
 
 from runware_provider.context import Context
-from runware_provider.durable import Birth
+from runware_provider.durable import ANSWERED, REFUSED, SETTLED, Birth
 from runware_provider.errors import (
     GenerationNotFound,
     IdempotencyConflict,
     RunwareProviderError,
     ServiceStopping,
 )
-from runware_provider.generation import Generation
 from runware_provider.schemas import check_create
 from runware_provider.stub import get_generation_stub
 from runware_provider.tracing import span
 from runware_provider.types import (
     CreateArgs,
-    DispatchStatus,
     GenerationArgs,
     GenerationState,
     Request,
     SuccessOutput,
 )
-
-T = TypeVar("T")
 
 DISPATCH_WAIT = timedelta(seconds=5)
 """How long `create_generation` waits for Runware's answer to the dispatch."""
@@ -96,41 +91,26 @@ async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta |
     )
     if created.created:
         ctx.metrics.created()
+    one = GenerationArgs(generation_id=created.id)
     try:
-        with suppress(
-            ServiceStopping
-        ):  # who waits then is told what there is: it is kept, and goes on at the next start
+        # Who waits when the service stops is told what there is: it is kept, and goes on at the next start.
+        with suppress(ServiceStopping):
             with span(
                 "create", created.id, began=began, first=created.created, linked=True, expected=expected
             ) as noted:
                 # A first version has not been sent.
-                answer = await _until(ctx, created.id, _answer, DISPATCH_WAIT, after=1 if created.created else 0)
-                noted.note(dispatch=answer or "not answered")
+                await _until(ctx, created.id, ANSWERED, DISPATCH_WAIT, after=1 if created.created else 0)
+                if noted.recording:
+                    noted.note(dispatch=(await get_generation(ctx, one)).dispatch)
             if wait is not None:
-                await _until(ctx, created.id, _over, wait)
-        return await get_generation(ctx, GenerationArgs(generation_id=created.id))
+                await _until(ctx, created.id, SETTLED | REFUSED, wait)
+        return await get_generation(ctx, one)
     except GenerationNotFound:
         if created.created:
             raise
         raise IdempotencyConflict(
             "the generation that this Idempotency-Key made was deleted; send a new key for a new request"
         ) from None
-
-
-_ANSWERED: frozenset[DispatchStatus] = frozenset({"accepted", "unknown", "refused"})
-
-
-def _answer(generation: Generation) -> DispatchStatus | None:
-    status = generation.register.dispatch.status
-    return status if status in _ANSWERED else None
-
-
-def _settled(generation: Generation) -> bool | None:
-    return generation.settled or None
-
-
-def _over(generation: Generation) -> bool | None:
-    return generation.settled or generation.register.dispatch.status == "refused" or None
 
 
 async def generate(ctx: Context, args: CreateArgs) -> list[Image]:
@@ -171,7 +151,7 @@ async def wait_until_settled(ctx: Context, state: GenerationState, limit: timede
     """
     if state.settled:
         return state
-    await _until(ctx, state.id, _settled, limit, after=state.version)
+    await _until(ctx, state.id, SETTLED, limit, after=state.version)
     return await get_generation(ctx, GenerationArgs(generation_id=state.id))
 
 
@@ -194,23 +174,8 @@ async def wait_for(
     return await get_generation(ctx, args)
 
 
-async def _until(
-    ctx: Context, generation_id: UUID, find: Callable[[Generation], T | None], limit: timedelta, *, after: int = 0
-) -> T | None:
-    """What `find` finds in what is committed, as soon as it finds anything; None after `limit` or when it is deleted.
-
-    The register alone is looked at: a whole state for every version would cost more than all the rest.
-    """
-
-    def look(generation: Generation) -> tuple[T | None, bool]:
-        found = find(generation)
-        return found, found is not None or generation.register.deleted_at is not None
-
+async def _until(ctx: Context, generation_id: UUID, marks: int, limit: timedelta, *, after: int = 0) -> None:
+    """Return once a version after `after` has one of `marks` or is deleted, or after `limit`."""
     with suppress(TimeoutError):
         async with asyncio.timeout(limit.total_seconds()):
-            while True:
-                after = await ctx.runtime.changed(generation_id, after=after, glance=lambda now: look(now)[1])
-                found, over = await ctx.runtime.look(generation_id, look)
-                if over:
-                    return found
-    return None
+            await ctx.runtime.changed(generation_id, after=after, marks=marks)

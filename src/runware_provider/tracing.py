@@ -33,7 +33,12 @@ _QUERIES = ("url.query", "url.full", "http.url", "http.target")
 
 
 class Span(Protocol):
-    """A stretch of work on one generation, ended by leaving the block; an exception that leaves it marks it failed."""
+    """A stretch of work on one generation, ended by leaving the block; an exception that leaves it marks it failed.
+
+    `recording`: somebody listens, so that it is worth finding out what to note.
+    """
+
+    recording: bool
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -50,6 +55,7 @@ class _Nothing:
     """A span that nobody listens to."""
 
     __slots__ = ()
+    recording = False
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +140,7 @@ class _Span:
     """A span that is recorded."""
 
     __slots__ = ("_span", "_token")
+    recording = True
 
     def __init__(
         self,

@@ -5,9 +5,20 @@ from uuid import UUID
 
 import pytest
 
-from runware_provider.durable import GenerationRuntime, Step
-from runware_provider.errors import GenerationNotFound, StateUnavailable
-from tests.conformance.builders import PATIENCE, a_birth, deliver, nothing, version
+from runware_provider.durable import ANSWERED, REFUSED, SETTLED, GenerationRuntime, Step
+from runware_provider.errors import GenerationNotFound, StateUnavailable, api_rejected
+from runware_provider.types import Refused
+from tests.conformance.builders import (
+    PATIENCE,
+    a_birth,
+    accept,
+    confirm_all,
+    deliver,
+    nothing,
+    now,
+    projected,
+    version,
+)
 from tests.conformance.engines import OpenRuntime
 from tests.conformance.test_calls import poisoned
 
@@ -59,23 +70,46 @@ async def test_a_watcher_of_a_later_version_sleeps_through_earlier_ones(open_run
         assert first + 5 == await watcher
 
 
-async def test_who_says_what_he_waits_for_is_told_of_it(open_runtime: OpenRuntime) -> None:
-    """A glance saves reading versions that change nothing for him; an engine may wake him for those, too."""
-    birth = a_birth(expected=3)
+async def test_who_says_what_he_waits_for_is_told_of_that_alone(open_runtime: OpenRuntime) -> None:
+    """The first version that has it, whoever committed it; what comes before passes him over."""
+    birth = a_birth(expected=2)
     async with open_runtime() as runtime:
         await runtime.create(birth)
+        answered, settled, refused = (
+            asyncio.ensure_future(asyncio.wait_for(runtime.changed(birth.id, after=0, marks=marks), PATIENCE))
+            for marks in (ANSWERED, SETTLED, REFUSED)
+        )
+        await runtime.call(birth.id, lambda generation: generation.record_dispatching(1, now()), version)
+        assert not answered.done()
+        at_answer = await runtime.call(birth.id, accept, version)
+        await runtime.call(birth.id, deliver("a", "b"), version)
+        await runtime.call(birth.id, confirm_all, version)
+        assert at_answer == await answered
+        assert not settled.done()
+        at_end = await runtime.call(birth.id, projected, version)
 
-        async def two_came() -> int:
-            seen = 1
-            while len((await runtime.get_state(birth.id)).timeline) < 4:
-                seen = await runtime.changed(birth.id, after=seen, glance=lambda now: len(now.register.outputs) == 2)
-            return seen
+        assert at_end == await settled
+        assert at_end == await runtime.changed(birth.id, after=0, marks=SETTLED | REFUSED)
+        assert not refused.done()
+        at_delete = await runtime.call(birth.id, lambda generation: generation.delete(now()), version)
+        assert at_delete == await refused, "what is deleted is waited for in vain"
 
-        waiting = asyncio.ensure_future(asyncio.wait_for(two_came(), PATIENCE))
-        await runtime.call(birth.id, deliver("a"), version)
-        told = await runtime.call(birth.id, deliver("b"), version)
 
-        assert told == await waiting
+async def test_a_refusal_is_an_answer(open_runtime: OpenRuntime) -> None:
+    """And the end, as far as a client is concerned, before the read model has it."""
+    birth = a_birth()
+    error = api_rejected(400, [{"code": "invalid"}])
+    async with open_runtime() as runtime:
+        await runtime.create(birth)
+        await runtime.call(birth.id, lambda generation: generation.record_dispatching(1, now()), version)
+        refused = await runtime.call(
+            birth.id,
+            lambda generation: generation.record_dispatch(1, Refused(error, retryable=False), now()),
+            version,
+        )
+
+        for marks in (ANSWERED, REFUSED):
+            assert refused == await asyncio.wait_for(runtime.changed(birth.id, after=0, marks=marks), PATIENCE)
 
 
 async def test_what_a_watcher_was_told_can_be_read(open_runtime: OpenRuntime) -> None:

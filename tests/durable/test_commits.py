@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runware_provider.durable import Assignment
+from runware_provider.durable import ANSWERED, Assignment
 from runware_provider.durable.sqlite_batch import REQUEST_CHARACTERS
 from runware_provider.errors import StateUnavailable
 from runware_provider.types import Dispatch, StoreOutput
@@ -235,14 +235,12 @@ async def test_a_watcher_sleeps_through_what_is_not_worth_waking_for(open_sqlite
     birth = a_birth(expected=3)
     async with open_sqlite() as runtime:
         await runtime.create(birth)
-        watcher = asyncio.ensure_future(
-            runtime.changed(birth.id, after=1, glance=lambda now: len(now.register.outputs) == 2)
-        )
+        watcher = asyncio.ensure_future(runtime.changed(birth.id, after=1, marks=ANSWERED))
         await asyncio.sleep(0)
-        await runtime.call(birth.id, deliver("a"), version)
+        await runtime.call(birth.id, lambda generation: generation.record_dispatching(1, now()), version)
         await asyncio.sleep(0)
         assert not watcher.done()
-        told = await runtime.call(birth.id, deliver("b"), version)
+        told = await runtime.call(birth.id, accept, version)
 
         assert told == await asyncio.wait_for(watcher, PATIENCE)
 

@@ -18,7 +18,9 @@ T = TypeVar("T")
 
 Step = Callable[[Generation], list[Order]]
 Reply = Callable[[Generation], T]
-Glance = Callable[[Generation], bool]
+ANSWERED, REFUSED, SETTLED, DELETED = 1, 2, 4, 8
+"""Marks that a version of a generation may have, of which one can wait for several: Runware has answered its dispatch,
+refused it for good; nothing more will happen; it was deleted."""
 
 TaskKind = Literal["Dispatch", "StoreOutput", "Project", "Purge"]
 TASK_KINDS: tuple[TaskKind, ...] = ("Dispatch", "StoreOutput", "Project", "Purge")
@@ -176,11 +178,11 @@ class GenerationRuntime(Protocol):
         StateUnavailable.
         """
 
-    async def changed(self, generation_id: UUID, *, after: int, glance: Glance | None = None) -> int:
-        """Wait until the committed version is greater than `after`; return it.
+    async def changed(self, generation_id: UUID, *, after: int, marks: int = 0) -> int:
+        """Wait until the committed version is greater than `after`, and return it.
 
-        `glance` tells whether a version is worth waking for; others may be passed over, or not. It changes nothing.
-        Raises GenerationNotFound, and ServiceStopping once `release` was called.
+        `marks`: only versions that have one of these count, or are deleted. Raises GenerationNotFound, and
+        ServiceStopping once `release` was called.
         """
 
     def news(self) -> AbstractContextManager[News]:

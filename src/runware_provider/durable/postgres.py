@@ -24,7 +24,6 @@ from runware_provider.durable import (
     Clock,
     Created,
     Flag,
-    Glance,
     News,
     Parked,
     Reply,
@@ -54,7 +53,7 @@ from runware_provider.durable.postgres_jobs import ASK, Jobs
 from runware_provider.durable.postgres_listener import Listener
 from runware_provider.durable.postgres_pool import FAILURES, Connection, is_passing, open_pool, said, unavailable
 from runware_provider.durable.postgres_schema import GONE, require_head
-from runware_provider.durable.records import STAGGER, STAGGER_WAIT, day_of, not_found, to_ms
+from runware_provider.durable.records import STAGGER, STAGGER_WAIT, day_of, marks_of, not_found, to_ms
 from runware_provider.durable.watchers import Watchers
 from runware_provider.errors import StateUnavailable
 from runware_provider.generation import Generation
@@ -163,13 +162,15 @@ class PostgresRuntime:
         register = await self._with(lambda connection: store.read_register(connection, generation_id))
         return reply(Generation(decode(register), self._policy))
 
-    async def changed(self, generation_id: UUID, *, after: int, glance: Glance | None = None) -> int:  # noqa: ARG002
-        """See `GenerationRuntime.changed`. Every version wakes: news of others carry no more than that."""
+    async def changed(self, generation_id: UUID, *, after: int, marks: int = 0) -> int:
+        """See `GenerationRuntime.changed`."""
 
-        async def read() -> int:
-            return await self._with(lambda connection: store.read_version(connection, generation_id))
+        async def read() -> tuple[int, int]:
+            if marks:
+                return await self.look(generation_id, lambda generation: (generation.version, marks_of(generation)))
+            return await self._with(lambda connection: store.read_version(connection, generation_id)), 0
 
-        return await self._watchers.wait(generation_id, after, read)
+        return await self._watchers.wait(generation_id, after, marks, read)
 
     def news(self) -> AbstractContextManager[News]:
         """See `GenerationRuntime.news`."""
@@ -354,8 +355,8 @@ class PostgresRuntime:
         if writes.tasks:
             self._jobs.wake({kind for kind, _ in writes.tasks})
         if self._watchers:
-            for row in (*writes.updated, *writes.born):
-                self._watchers.tell(row[0], row[1])
+            for generation_id, version, marks in writes.news:
+                self._watchers.tell(generation_id, version, marks)
             for generation_id in writes.expired:
                 self._watchers.gone(generation_id)
         if self._worker is not None:
@@ -448,11 +449,11 @@ class PostgresRuntime:
         except Exception:
             log.exception("ask_failed", id=str(generation_id))
 
-    def _hear(self, generation_id: UUID, version: int) -> None:
+    def _hear(self, generation_id: UUID, version: int, marks: int | None) -> None:
         if version == GONE:
             self._watchers.gone(generation_id)
         else:
-            self._watchers.tell(generation_id, version)
+            self._watchers.tell(generation_id, version, marks)
 
     async def _catch_up(self) -> None:
         """What was committed while nobody listened."""
@@ -461,7 +462,7 @@ class PostgresRuntime:
         if watched:
             found = dict(await self._with(lambda connection: store.versions(connection, watched)))
             for generation_id in watched:
-                self._hear(generation_id, found.get(generation_id, GONE))
+                self._hear(generation_id, found.get(generation_id, GONE), None)
 
 
 class _NotCommitted(Exception):

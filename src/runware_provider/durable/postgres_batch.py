@@ -19,6 +19,7 @@ from runware_provider.durable.records import (
     encode_task,
     flags_of,
     from_ms,
+    marks_of,
     not_found,
     status_of,
     to_ms_after,
@@ -185,10 +186,11 @@ class Entry:
 
 @dataclass(slots=True)
 class Writes:
-    """What a batch has to write: rows, jobs for the queue, ends of tasks, and money."""
+    """What a batch has to write: rows, jobs for the queue, ends of tasks, money. `news`: versions and their marks."""
 
     updated: list[tuple[UUID, int, int, int | None, str]] = field(default_factory=list)
     born: list[tuple[UUID, int, int, int | None, str]] = field(default_factory=list)
+    news: list[tuple[UUID, int, int]] = field(default_factory=list)
     requests: list[tuple[UUID, str]] = field(default_factory=list)
     alarms: list[tuple[UUID, int | None]] = field(default_factory=list)
     tasks: list[tuple[str, bytes]] = field(default_factory=list)
@@ -226,6 +228,7 @@ class Writes:
         if entry.changed:
             row = (entry.id, generation.version, flags_of(generation), alarm_ms, entry.text)
             (self.born if entry.row is None else self.updated).append(row)
+            self.news.append((entry.id, generation.version, marks_of(generation)))
             if entry.row and entry.row.flags & FLAGS["running"] and generation.register.completed_at is not None:
                 self.ended.append(status_of(generation))
             self._add_money(entry, known_prices)

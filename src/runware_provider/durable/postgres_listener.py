@@ -27,7 +27,7 @@ class Listener:
         self,
         url: str,
         *,
-        changed: Callable[[UUID, int], None],
+        changed: Callable[[UUID, int, int], None],
         jobs: Callable[[], None],
         missed: Callable[[], Awaitable[None]],
     ) -> None:
@@ -91,5 +91,5 @@ class Listener:
 
     def _hear_change(self, _connection: object, _pid: object, _channel: object, payload: object) -> None:
         for change in str(payload).split(","):
-            generation_id, _, version = change.partition(":")
-            self._changed(UUID(hex=generation_id), int(version))
+            generation_id, version, marks = change.split(":")
+            self._changed(UUID(hex=generation_id), int(version), int(marks))

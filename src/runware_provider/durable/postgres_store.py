@@ -108,8 +108,8 @@ async def write(connection: Connection, writes: Writes, *, part: int) -> None:
         )
     if writes.unclaimed:
         await keep_unclaimed(connection, writes.unclaimed)
-    changed = [f"{row[0].hex}:{row[1]}" for row in (*writes.updated, *writes.born)]
-    changed += [f"{each.hex}:{GONE}" for each in writes.expired]
+    changed = [f"{generation_id.hex}:{version}:{marks}" for generation_id, version, marks in writes.news]
+    changed += [f"{each.hex}:{GONE}:0" for each in writes.expired]
     for start in range(0, len(changed), NOTICE_IDS):
         notice = ",".join(changed[start : start + NOTICE_IDS])
         await connection.execute("SELECT pg_notify($1, $2)", CHANGES_CHANNEL, notice)

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Final, Literal
 from uuid import UUID
 
-from runware_provider.durable import Flag
+from runware_provider.durable import ANSWERED, DELETED, REFUSED, SETTLED, Flag
 from runware_provider.errors import GenerationNotFound
 from runware_provider.generation import Generation
 from runware_provider.types import Dispatch, Project, Purge, StoreOutput, Task
@@ -90,3 +90,15 @@ def flags_of(generation: Generation) -> int:
     running = register.completed_at is None and register.deleted_at is None
     failed = register.projection.error is not None
     return (FLAGS["running"] if running else 0) | (FLAGS["projection_failed"] if failed else 0)
+
+
+def marks_of(generation: Generation) -> int:
+    """What somebody may wait for and this version has."""
+    register = generation.register
+    status = register.dispatch.status
+    marks = SETTLED if generation.settled else 0
+    if status == "refused":
+        marks |= ANSWERED | REFUSED
+    elif status in {"accepted", "unknown"}:
+        marks |= ANSWERED
+    return marks if register.deleted_at is None else marks | DELETED

@@ -21,7 +21,6 @@ from runware_provider.durable import (
     Clock,
     Created,
     Flag,
-    Glance,
     News,
     Parked,
     Reply,
@@ -44,6 +43,7 @@ from runware_provider.durable.records import (
     UNCLAIMED_LIMIT,
     day_of,
     digest_of,
+    marks_of,
     not_found,
     status_of,
     to_ms,
@@ -203,14 +203,16 @@ class SqliteRuntime:
             raise not_found(generation_id)
         return row
 
-    async def changed(self, generation_id: UUID, *, after: int, glance: Glance | None = None) -> int:
+    async def changed(self, generation_id: UUID, *, after: int, marks: int = 0) -> int:
         """See `GenerationRuntime.changed`."""
 
-        async def read() -> int:
+        async def read() -> tuple[int, int]:
+            if marks:
+                return await self.look(generation_id, lambda generation: (generation.version, marks_of(generation)))
             entry = self._registers.committed(generation_id)
-            return entry.generation.version if entry else self._found(generation_id, self._store.read_version)
+            return entry.generation.version if entry else self._found(generation_id, self._store.read_version), 0
 
-        return await self._watchers.wait(generation_id, after, read, glance)
+        return await self._watchers.wait(generation_id, after, marks, read)
 
     def news(self) -> AbstractContextManager[News]:
         """See `GenerationRuntime.news`."""
@@ -400,7 +402,8 @@ class SqliteRuntime:
         """See `group_commit.Store`: remember it, hand over its tasks, and wake those who wait for it."""
         self._count(batch)
         self._money.remember(batch)
-        news = [(id, entry.generation, write.version) for id, entry, write in batch.written()] if self._watchers else ()
+        written = batch.written() if self._watchers else ()
+        news = [(id, write.version, marks_of(entry.generation)) for id, entry, write in written]
         self._registers.remember(batch)
         for number in batch.done:
             self._handout.ended(number)
@@ -411,8 +414,8 @@ class SqliteRuntime:
                 self._alarms.set(generation_id, entry.alarm_ms)
             for generation_id, ask in batch.asks:
                 self._ask(generation_id, ask)
-        for generation_id, generation, version in news:
-            self._watchers.tell(generation_id, version, generation)
+        for generation_id, version, marks in news:
+            self._watchers.tell(generation_id, version, marks)
         for generation_id in batch.expired:
             self._watchers.gone(generation_id)
 

@@ -6,20 +6,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from runware_provider.durable import Glance
+from runware_provider.durable import DELETED
 from runware_provider.durable.records import not_found
 from runware_provider.errors import ServiceStopping
-from runware_provider.generation import Generation
 
 FEED_LIMIT = 1_024
 """Generations whose news are kept for one reader. Who is slower than that reads the list again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Watcher:
+    """`future` comes to the version that was waited for, or to None when one has to look."""
+
     after: int
-    future: "asyncio.Future[int]"
-    glance: Glance | None = None
+    marks: int
+    future: "asyncio.Future[int | None]"
+
+    def wants(self, version: int, marks: int) -> bool:
+        return version > self.after and (not self.marks or bool(marks & (self.marks | DELETED)))
 
 
 class Feed:
@@ -92,32 +96,36 @@ class Watchers:
         return list(self._waiting)
 
     async def wait(
-        self, generation_id: UUID, after: int, read: Callable[[], Awaitable[int]], glance: Glance | None = None
+        self, generation_id: UUID, after: int, marks: int, read: Callable[[], Awaitable[tuple[int, int]]]
     ) -> int:
-        """The first version greater than `after` that is told, and worth it; `read` gives the committed one.
-
-        Raises ServiceStopping, GenerationNotFound.
-        """
-        watcher = _Watcher(after, asyncio.get_running_loop().create_future(), glance)
+        """See `GenerationRuntime.changed`; `read` gives the committed version and its marks, if any are asked for."""
+        loop = asyncio.get_running_loop()
+        watcher = _Watcher(after, marks, loop.create_future())
         self._waiting.setdefault(generation_id, []).append(watcher)  # before reading: no change falls between
         try:
-            version = await read()
-            if version > after:
-                return version
-            if self._released:
-                raise _stopping()
-            return await watcher.future
+            while True:
+                version, present = await read()
+                if watcher.wants(version, present):
+                    return version
+                if self._released:
+                    raise _stopping()
+                told = await watcher.future
+                if told is not None:
+                    return told
+                watcher.future = loop.create_future()
         finally:
             self._leave(generation_id, watcher)
 
-    def tell(self, generation_id: UUID, version: int, generation: Generation | None = None) -> None:
-        """Wake those to whom this version is news. `generation`: as it was committed, for their glances."""
+    def tell(self, generation_id: UUID, version: int, marks: int | None) -> None:
+        """Wake those who wait for this version. `marks`: None when they are not known."""
         for feed in self._feeds:
             feed.tell(generation_id, version)
         for watcher in self._waiting.get(generation_id, ()):
-            if version <= watcher.after or watcher.future.done():
+            if watcher.future.done():
                 continue
-            if generation is None or watcher.glance is None or watcher.glance(generation):
+            if marks is None and watcher.marks and version > watcher.after:
+                watcher.future.set_result(None)
+            elif watcher.wants(version, marks or 0):
                 watcher.future.set_result(version)
 
     def gone(self, generation_id: UUID) -> None:
