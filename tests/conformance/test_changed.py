@@ -71,7 +71,7 @@ async def test_a_watcher_of_a_later_version_sleeps_through_earlier_ones(open_run
 
 
 async def test_who_says_what_he_waits_for_is_told_of_that_alone(open_runtime: OpenRuntime) -> None:
-    """The first version that has it, whoever committed it; what comes before passes him over."""
+    """A version that has it, whoever committed it; what comes before passes him over."""
     birth = a_birth(expected=2)
     async with open_runtime() as runtime:
         await runtime.create(birth)
@@ -83,8 +83,8 @@ async def test_who_says_what_he_waits_for_is_told_of_that_alone(open_runtime: Op
         assert not answered.done()
         at_answer = await runtime.call(birth.id, accept, version)
         await runtime.call(birth.id, deliver("a", "b"), version)
-        await runtime.call(birth.id, confirm_all, version)
-        assert at_answer == await answered
+        stored = await runtime.call(birth.id, confirm_all, version)
+        assert at_answer <= await answered <= stored  # whoever looks late is told what is there
         assert not settled.done()
         at_end = await runtime.call(birth.id, projected, version)
 

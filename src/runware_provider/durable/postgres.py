@@ -34,6 +34,7 @@ from runware_provider.durable import (
     Worker,
 )
 from runware_provider.durable import postgres_store as store
+from runware_provider.durable.gathering import Gathering
 from runware_provider.durable.handout import Handout
 from runware_provider.durable.lanes import LANES, Lanes
 from runware_provider.durable.postgres_batch import (
@@ -98,10 +99,13 @@ class PostgresRuntime:
         self._being_made: dict[UUID, asyncio.Future[Any]] = {}
         self._part = int.from_bytes(os.urandom(2), "big") >> 2  # a row of spend of our own, or nearly
         self._watchers = Watchers()
+        self._rows = Gathering(lambda ids: self._with(lambda connection: store.read(connection, ids)))
+        self._registers = Gathering(lambda ids: self._with(lambda connection: store.read_registers(connection, ids)))
         self._handout = Handout(self, freed=lambda kind: self._jobs.freed(kind))
         self._jobs = Jobs(pool, self._handout, self._ask, lease=lease)
         self._lanes: Lanes[Job] = Lanes(self._settle)
         self._alarm_set = asyncio.Event()
+        self._soonest_ms = 0
         self._background: list[asyncio.Task[None]] = []
         self._listener = Listener(url, changed=self._hear, jobs=self._jobs.hear, missed=self._catch_up)
 
@@ -159,7 +163,9 @@ class PostgresRuntime:
 
     async def look(self, generation_id: UUID, reply: Reply[T]) -> T:
         """See `GenerationRuntime.look`."""
-        register = await self._with(lambda connection: store.read_register(connection, generation_id))
+        register = await self._registers.get(generation_id)
+        if register is None:
+            raise not_found(generation_id)
         return reply(Generation(decode(register), self._policy))
 
     async def changed(self, generation_id: UUID, *, after: int, marks: int = 0) -> int:
@@ -362,8 +368,7 @@ class PostgresRuntime:
         if self._worker is not None:
             for generation_id, ask in writes.asks:
                 self._ask(generation_id, ask)
-            if writes.born or writes.updated:
-                self._alarm_set.set()
+            self._note_alarms(row[3] for row in (*writes.born, *writes.updated))
 
     async def _with(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Read, or write what may be written twice."""
@@ -380,7 +385,7 @@ class PostgresRuntime:
         return await self._with(wrapped)
 
     async def _read(self, generation_id: UUID) -> tuple[str, str]:
-        row = await self._with(lambda connection: store.read(connection, generation_id))
+        row = await self._rows.get(generation_id)
         if row is None:
             raise not_found(generation_id)
         return row
@@ -391,20 +396,26 @@ class PostgresRuntime:
         """Call alarms when they are due, whichever process set them."""
         while True:
             self._alarm_set.clear()
-            wait = SWEEP_EVERY
+            self._soonest_ms = to_ms(self._clock() + timedelta(seconds=SWEEP_EVERY))
             try:
                 if await self._trying(self._sweep) == SWEEP:
                     continue
-                due = await self._with(store.next_due)
-                if due is not None:
-                    wait = min(SWEEP_EVERY, (due - to_ms(self._clock())) / 1000)
+                self._note_alarms([await self._with(store.next_due)])
             except (StateUnavailable, *FAILURES) as error:
                 log.warning("alarms_not_called", reason=said(error))
-            try:
-                async with asyncio.timeout(max(wait, 0.001)):
-                    await self._alarm_set.wait()
-            except TimeoutError:
-                pass
+            with suppress(TimeoutError):
+                while True:
+                    self._alarm_set.clear()
+                    wait = self._soonest_ms - to_ms(self._clock())
+                    async with asyncio.timeout(max(wait, 1) / 1000):
+                        await self._alarm_set.wait()
+
+    def _note_alarms(self, alarms_ms: Iterable[int | None]) -> None:
+        """Sweep no later than the first of these."""
+        soonest = min((each for each in alarms_ms if each is not None), default=None)
+        if soonest is not None and soonest < self._soonest_ms:
+            self._soonest_ms = soonest
+            self._alarm_set.set()
 
     async def _sweep(self, connection: Connection) -> int:
         async with _transaction(connection):

@@ -126,21 +126,18 @@ async def end_jobs(connection: Connection, numbers: Sequence[int]) -> None:
 # Reading
 
 
-async def read(connection: Connection, generation_id: UUID) -> tuple[str, str] | None:
-    """The committed register and request."""
-    row = await connection.fetchrow(
-        "SELECT g.register, r.request FROM generations g JOIN requests r USING (id) WHERE g.id = $1",
-        generation_id,
+async def read(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+    """The committed registers and requests of those that exist."""
+    found = await connection.fetch(
+        "SELECT g.id, g.register, r.request FROM generations g JOIN requests r USING (id) WHERE g.id = ANY($1)", ids
     )
-    return (row[0], row[1]) if row else None
+    return {row[0]: (row[1], row[2]) for row in found}
 
 
-async def read_register(connection: Connection, generation_id: UUID) -> str:
-    """The committed register. Raises GenerationNotFound."""
-    register: str | None = await connection.fetchval("SELECT register FROM generations WHERE id = $1", generation_id)
-    if register is None:
-        raise not_found(generation_id)
-    return register
+async def read_registers(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The committed registers of those that exist."""
+    found = await connection.fetch("SELECT id, register FROM generations WHERE id = ANY($1)", ids)
+    return {row[0]: row[1] for row in found}
 
 
 async def read_version(connection: Connection, generation_id: UUID) -> int:
