@@ -47,7 +47,7 @@ async def test_nobody_waits_for_a_statement_that_began_before() -> None:
     assert store.asked == [[1], [1]]
     store.gate.set()
 
-    assert await asyncio.gather(first, second) == [1, 1]
+    assert list(await asyncio.gather(first, second)) == [1, 1]
 
 
 async def test_a_failure_is_everybodys_who_asked_and_nobodys_else() -> None:
