@@ -1,18 +1,17 @@
 """A folder as a store: our own writer, because what is paid for must survive a loss of power."""
 
-import itertools
 import os
 import stat
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from threading import Lock
 from uuid import UUID
 
 from runware_provider.artifacts.refusal import StoreUnavailable
 from runware_provider.artifacts.spool import Spool, prepare
 from runware_provider.artifacts.store import TOP, SignedMethod, condemned, said, unwritable
+from runware_provider.artifacts.syncs import SharedSyncs, sync_folder
 from runware_provider.errors import OutputNotFound
 
 _STALE_SECONDS = 3_600.0
@@ -35,11 +34,11 @@ class FileStore:
             self._root = root.resolve(strict=True)
             self._top = self._root / TOP
             self._top.mkdir(exist_ok=True)
-            _sync_folder(self._top)
-            _sync_folder(self._root)
+            sync_folder(self._top)
+            sync_folder(self._root)
             for above in self._root.parents:
                 with suppress(OSError):  # one that we may not even open was not made by us
-                    _sync_folder(above)
+                    sync_folder(above)
         except OSError as error:
             raise unwritable(root, error) from error
         self.folder = data_dir / "tmp"
@@ -54,7 +53,7 @@ class FileStore:
                 prepare(self.folder, fresh=fresh, older_than=_STALE_SECONDS)
             except OSError as error:
                 raise unwritable(self.folder, error) from error
-        self._top_sync = _SharedSync(self._top)
+        self._sync = SharedSyncs()
         # Folders whose own name is known to be on disk; beyond this many, one is just synced once more.
         self._synced: OrderedDict[str, None] = OrderedDict()
 
@@ -95,7 +94,7 @@ class FileStore:
                 os.replace(temporary, path)  # noqa: PTH105
             spool.moved()
             try:
-                _sync_folder(folder)
+                self._sync(folder)
             except OSError:
                 if new:  # perhaps not on disk, so not kept; an older one of the same name is, and stays
                     path.unlink(missing_ok=True)
@@ -105,7 +104,7 @@ class FileStore:
 
     def _sync_top(self, folder: Path) -> None:
         """The name of `folder` is on disk once this returns."""
-        self._top_sync()
+        self._sync(self._top)
         self._synced[folder.name] = None
         while len(self._synced) > 10_000:
             with suppress(KeyError):  # another thread was faster
@@ -198,7 +197,7 @@ class FileStore:
         try:
             folder.rmdir()
             self._synced.pop(folder.name, None)
-            _sync_folder(self._top)
+            sync_folder(self._top)
         except OSError:
             return  # an empty folder does no harm
 
@@ -212,34 +211,6 @@ class FileStore:
         return self._root / key
 
 
-class _SharedSync:
-    """Syncs a folder for several threads at once: who asks while another's sync runs shares the next one, and its
-    failure, for the kernel tells of each only once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = Lock()
-        self._numbers = itertools.count(1)
-        self._asked = self._synced = self._failed = 0
-        self._error: OSError | None = None
-
-    def __call__(self) -> None:
-        """What was done in the folder before is on disk once this returns. Raises OSError."""
-        mine = self._asked = next(self._numbers)
-        with self._lock:
-            if self._error is not None and mine <= self._failed:
-                raise self._error
-            if mine <= self._synced:
-                return
-            covered = self._asked
-            try:
-                _sync_folder(self._folder)
-            except OSError as error:
-                self._failed, self._error = covered, error
-                raise
-            self._synced = covered
-
-
 def _make(folder: Path) -> bool:
     """Make a generation's folder. True, also when it was there: who made it may not have synced it yet."""
     try:
@@ -248,11 +219,3 @@ def _make(folder: Path) -> bool:
         if folder.is_symlink():
             raise
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
