@@ -105,6 +105,7 @@ CALLS = "tests/conformance/test_calls.py::"
 COMMITS = "tests/durable/test_commits.py::"
 FETCHING = "tests/artifacts/test_fetching.py::"
 KEEPING = "tests/artifacts/test_keeping.py::"
+KEEPER = "tests/artifacts/test_keeper_process.py::"
 ADDRESSES = "tests/artifacts/test_addresses.py::"
 VERSIONS = "tests/projection/test_versions.py::"
 RUNWARE = "tests/test_runware.py::"
@@ -482,14 +483,14 @@ KEPT = (
     a_guard(
         "sync: of an image's name in its folder",
         "artifacts/file_store.py",
-        "                _sync_folder(path.parent)\n",
+        "                self._sync(folder)\n",
         "                pass\n",
         KEEPING + "test_an_image_is_on_disk_before_it_is_called_stored",
     ),
     a_guard(
         "sync: of the folder's own name",
         "artifacts/file_store.py",
-        "        _sync_folder(self._top)\n        self._synced[folder.name] = None\n",
+        "        self._sync(self._top)\n        self._synced[folder.name] = None\n",
         "        self._synced[folder.name] = None\n",
         KEEPING + "test_an_image_is_on_disk_before_it_is_called_stored",
         KEEPING + "test_a_folder_found_is_synced_once_more",
@@ -504,10 +505,59 @@ KEPT = (
     ),
     a_guard(
         "truncated check: a closed connection is not the image's fault",
-        "artifacts/__init__.py",
+        "artifacts/keeper.py",
         'if framed or not (isinstance(error, ContentRejected) and error.reason == "truncated"):',
         "if error:",
         FETCHING + "test_a_body_cut_short_is_the_networks_fault",
+    ),
+    a_guard(
+        "sync: a failure is told to all who shared it",
+        "artifacts/syncs.py",
+        "                self._failed, self._error = covered, error\n",
+        "                self._synced = covered\n",
+        "tests/artifacts/test_syncs.py::test_a_failure_is_told_to_all_who_shared_it",
+    ),
+    a_guard(
+        "sync: one that began before does not count",
+        "artifacts/syncs.py",
+        "            covered = self._asked\n            try:\n                sync_folder(self._path)\n",
+        "            try:\n                sync_folder(self._path)\n                covered = self._asked\n",
+        "tests/artifacts/test_syncs.py::test_who_asks_while_one_runs_shares_the_next",
+    ),
+    a_guard(
+        "keeper: it holds its service's lock",
+        "artifacts/keeper_process.py",
+        "*([self._lock] if self._lock is not None else [])",
+        "*([self._lock] if self._lock is None else [])",
+        KEEPER + "test_the_folder_is_its_owners_until_both_are_gone",
+    ),
+    a_guard(
+        "keeper: it ends with its service",
+        "artifacts/keeper_child.py",
+        "        os._exit(0)\n",
+        "        os.getpid()\n",
+        KEEPER + "test_it_does_not_outlive_a_service_that_was_killed",
+    ),
+    a_guard(
+        "keeper: an image is to blame when it died of it alone",
+        "artifacts/keeper_process.py",
+        "            async with self._alone:\n",
+        "            if self._alone:\n",
+        KEEPER + "test_the_image_that_kills_it_is_found_and_harms_no_other",
+    ),
+    a_guard(
+        "never early: a register in memory is not read before its commit",
+        "durable/sqlite.py",
+        "            entry.committed = False\n",
+        "            entry.committed = True\n",
+        COMMITS + "test_nobody_reads_what_waits_for_its_commit",
+    ),
+    a_guard(
+        "a state is its reader's own",
+        "generation.py",
+        "item=_copied(record.item),",
+        "item=record.item,",
+        CALLS + "test_who_changes_what_he_read_changes_nothing_that_is_kept",
     ),
 )
 

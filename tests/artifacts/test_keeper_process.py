@@ -25,6 +25,7 @@ from tests.artifacts.buckets import Bucket
 from tests.artifacts.cdn import Answer, Cdn, Writer, body, chunked, closed, endless, head, raw, redirect
 from tests.artifacts.conftest import GENERATION, OUTPUT, Opener, content, files, keep, refusal
 from tests.artifacts.pictures import a_jpeg_of, a_picture
+from tests.e2e.processes import alive
 from tests.service import eventually
 
 
@@ -304,14 +305,6 @@ async def test_the_folder_is_its_owners_until_both_are_gone(
     os.kill(child, signal.SIGCONT)
     (await waiting).release()
     assert not alive(child)
-
-
-def alive(pid: int) -> bool:
-    """Whether the process is there, and no mere entry that waits for its parent."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 # What they say to each other

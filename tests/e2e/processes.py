@@ -317,6 +317,14 @@ class World:
             self.said.append((name, process.end()))
 
 
+def alive(pid: int) -> bool:
+    """Whether the process is there, and no mere entry that waits for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def free_port() -> int:
     """A TCP port that nothing listens on; the address of a service must be known before it starts."""
     import socket

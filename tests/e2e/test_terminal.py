@@ -269,7 +269,7 @@ def test_ctrl_c_is_how_the_service_and_the_simulator_end(world: World) -> None:
         ("list", "typer"),
         ("list", "aiohttp"),
         ("list", "fastapi"),
-        ("serve --port 0", "sqlalchemy"),
+        ("serve --port 0", "uvicorn"),
         ("demo", "runware_provider.simulator"),
     ],
 )

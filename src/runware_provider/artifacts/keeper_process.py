@@ -18,7 +18,10 @@ from runware_provider.artifacts.plan import Plan
 from runware_provider.artifacts.refusal import NotKept
 from runware_provider.artifacts.spool import clear_up_after
 from runware_provider.errors import storage_failed
+from runware_provider.logs import get_logger
 from runware_provider.types import Stored
+
+log = get_logger()
 
 END_WAIT = 5.0
 """Seconds that the process gets to end, before it is killed."""
@@ -128,9 +131,7 @@ class KeeperProcess:
             process.kill()
             code = await process.wait()
         if not self._closed:
-            from runware_provider.logs import get_logger  # not above: the process imports this room, and never logs
-
-            get_logger().error("keeper_died", pid=process.pid, code=code, images=connection.lost)
+            log.error("keeper_died", pid=process.pid, code=code, images=connection.lost)
         await asyncio.to_thread(clear_up_after, process.pid, self._folder)
 
     async def aclose(self) -> None:
