@@ -13,7 +13,7 @@ from runware_provider.exporting import exporting
 from runware_provider.logs import configure
 from runware_provider.serving import bind, serving, until_stopped
 from runware_provider.settings import Settings, is_loopback
-from runware_provider.tuning import tune
+from runware_provider.tuning import answer_soon, tune
 
 
 async def serve(settings: Settings, host: str, port: int, takeover_wait: float, *, work: bool) -> None:
@@ -59,6 +59,7 @@ async def _running(
         )
     configure(logging.INFO)
     tune()
+    answer_soon()
     with exporting(), bind(host, port) as listener:
         async with (
             Context.open(settings, work=work, apart=work, takeover_wait=takeover_wait) as ctx,
