@@ -20,7 +20,7 @@ def test_images_are_kept_while_their_process_is_killed_again_and_again(world: Wo
     service = world.serve_with_webhooks()
     ids = [service.create(numberResults=4)["id"] for _ in range(15)]
     for _ in range(6):
-        time.sleep(0.15)
+        time.sleep(0.15)  # some images are kept in between, and some are on their way
         os.kill(keeper(service), signal.SIGKILL)
 
     states = [service.settled(each) for each in ids]

@@ -30,7 +30,7 @@ from runware_provider.tuning import tune
 
 
 class _Service(asyncio.Protocol):
-    """The keeper's end of the socket. What arrives before the plan is carried out waits in the socket."""
+    """The keeper's end of the socket. What arrives before the store is open waits."""
 
     def __init__(self) -> None:
         self.plan: asyncio.Future[Plan] = asyncio.get_running_loop().create_future()
@@ -39,7 +39,7 @@ class _Service(asyncio.Protocol):
         self._running: dict[int, asyncio.Task[None]] = {}
         self._waiting: list[bytes] = []
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # it is of a socket
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a socket's is one
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:

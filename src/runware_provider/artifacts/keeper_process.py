@@ -156,7 +156,7 @@ class _Connection(asyncio.Protocol):
         self._numbers = count(1)
         self._waiting: dict[int, asyncio.Future[Stored]] = {}
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # it is of a socket
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a socket's is one
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:

@@ -18,7 +18,7 @@ READY = b"ready"
 """The first line from the process: it has opened the store."""
 
 MAX_LINE = 1 << 20
-"""Bytes. An address has 8,192 characters at most, an error's texts 2,000 each."""
+"""Bytes. An address has 2,048 characters at most, an error's texts 2,000 each."""
 
 _ERROR: TypeAdapter[OutputError] = TypeAdapter(OutputError)
 

@@ -100,7 +100,7 @@ def _is_dead(owner: Mapping[str, object] | None) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, KeyError, ValueError):
-        return False
+        pass
     return False
 
 

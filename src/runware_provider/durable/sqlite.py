@@ -195,10 +195,7 @@ class SqliteRuntime:
 
     def _found(self, generation_id: UUID, read: Callable[[UUID], T | None]) -> T:
         """What `read` reads of the file, which holds what is committed and nothing else."""
-        try:
-            row = read(generation_id)
-        except sqlite3.Error as error:
-            raise _unreadable(error) from error
+        row = _reading(lambda: read(generation_id))
         if row is None:
             raise not_found(generation_id)
         return row
@@ -578,8 +575,4 @@ def _reading(read: Callable[[], T]) -> T:
     try:
         return read()
     except sqlite3.Error as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: sqlite3.Error) -> StateUnavailable:
-    return StateUnavailable(f"the state store cannot be read: {error}")
+        raise StateUnavailable(f"the state store cannot be read: {error}") from error
