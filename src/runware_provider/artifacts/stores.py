@@ -1,12 +1,16 @@
 """From a URL to the store that it names."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from runware_provider.artifacts.bucket_access import SCHEMES, BucketAccess
 from runware_provider.artifacts.file_store import FileStore
 from runware_provider.artifacts.store import Store, unwritable
 from runware_provider.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 MEMORY = "memory://"
 
@@ -38,22 +42,21 @@ def open_store(url: str, data_dir: Path, access: BucketAccess, *, fresh: bool = 
 
 def _bucket(url: str, data_dir: Path, access: BucketAccess, *, fresh: bool) -> Store:
     from runware_provider.artifacts.buckets import open_bucket
-    from runware_provider.artifacts.object_store import ObstoreStore
 
-    bucket, name = open_bucket(url, access)
-    try:
-        return ObstoreStore(bucket, name, data_dir, fresh=fresh)
-    except OSError as error:
-        raise unwritable(data_dir, error) from error
+    return _obstore(*open_bucket(url, access), data_dir, fresh=fresh)
 
 
 def _memory(data_dir: Path, *, fresh: bool) -> Store:
     from obstore.store import MemoryStore
 
+    return _obstore(MemoryStore(), "memory", data_dir, fresh=fresh)
+
+
+def _obstore(store: "ObjectStore", name: str, data_dir: Path, *, fresh: bool) -> Store:
     from runware_provider.artifacts.object_store import ObstoreStore
 
     try:
-        return ObstoreStore(MemoryStore(), "memory", data_dir, fresh=fresh)
+        return ObstoreStore(store, name, data_dir, fresh=fresh)
     except OSError as error:
         raise unwritable(data_dir, error) from error
 
