@@ -747,7 +747,7 @@ COMMANDS = (
     ),
     a_guard(
         "export: other bytes than were stored",
-        "cli/connection.py",
+        "cli/client.py",
         "if sha256 is not None and digest.hexdigest() != sha256:",
         "if digest is None:",
         "tests/cli/test_export.py::test_what_the_store_has_damaged_is_told_and_not_exported",

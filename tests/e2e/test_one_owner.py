@@ -1,9 +1,12 @@
 """One process owns a data directory; the others speak to it or are told who it is."""
 
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.e2e.processes import World
+import pytest
+
+from tests.e2e.processes import World, eventually
 
 
 def test_a_second_service_waits_and_then_says_who_holds_the_directory(world: World) -> None:
@@ -61,3 +64,38 @@ def test_commands_that_come_at_once_share_the_directory(world: World) -> None:
 
     assert [each.code for each in finished] == [0] * 5, finished
     assert len({each.out for each in finished}) == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_command_goes_on_when_the_one_that_it_spoke_to_leaves(world: World, how: signal.Signals) -> None:
+    """It becomes the owner itself, and does what the other one would have done. Nothing is paid for twice."""
+    simulator = world.simulate("--latency", "3")
+    first = world.start("generate", "a lighthouse", "--size", "256x256")
+    eventually(lambda: len(simulator.ledger) == 1)
+    listed = world.run("list", "--json")
+    second = world.start("watch", (id := listed.json["items"][0]["id"]))
+    second.wait_for("being made")
+    first.send(how)
+
+    finished = second.wait()
+
+    assert first.wait().code in {130, -signal.SIGKILL}
+    assert (finished.code, finished.err) == (0, "")
+    assert f"{id}  completed, 1 of 1" in finished.out
+    assert len(simulator.ledger) == 1
+
+
+def test_a_service_that_dies_is_not_taken_over_by_a_command(world: World) -> None:
+    """Whoever runs services starts them again; a command that took its place would stand in the way."""
+    world.simulate("--latency", "20")
+    service = world.serve()
+    id = service.create()["id"]
+    command = world.start("watch", id)
+    command.wait_for("being made")
+    service.process.kill()
+    eventually(lambda: "the service does not answer" in command.err)
+
+    again = world.serve()
+
+    assert again.state(id)["status"] == "running"
+    assert not command.ended

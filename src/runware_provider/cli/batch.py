@@ -11,7 +11,8 @@ from runware_provider.cli.batch_file import Line
 from runware_provider.cli.batch_journal import Entry, Journal, Kept
 from runware_provider.cli.batch_plan import Source, check
 from runware_provider.cli.batch_report import Report, report
-from runware_provider.cli.connection import Api, connected
+from runware_provider.cli.client import Api
+from runware_provider.cli.connection import connected
 from runware_provider.cli.console import err, say
 from runware_provider.cli.failures import Answered, Damaged
 from runware_provider.cli.fields import Fields

@@ -9,7 +9,8 @@ from uuid import UUID
 from rich.text import Text
 
 from runware_provider.cli import FAILED, TRY_AGAIN, render
-from runware_provider.cli.connection import LONG_WAIT, Api, connected
+from runware_provider.cli.client import LONG_WAIT, Api
+from runware_provider.cli.connection import connected
 from runware_provider.cli.console import err, out, print_json, say
 from runware_provider.cli.layout import Column, records
 from runware_provider.durable.owner import prepare

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from runware_provider.cli import FAILED
+from runware_provider.cli.client import Api
 from runware_provider.cli.commands import path_of
-from runware_provider.cli.connection import Api, connected
+from runware_provider.cli.connection import connected
 from runware_provider.cli.console import err, out, print_json, say
 from runware_provider.cli.failures import Answered, Damaged, complain
 from runware_provider.cli.files import intact, sync_folder, write_whole

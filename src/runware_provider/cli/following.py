@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
-from runware_provider.cli.connection import Api
+from runware_provider.cli.client import Api
 from runware_provider.cli.failures import Answered
 from runware_provider.cli.patience import Patience
 from runware_provider.errors import StateUnavailable

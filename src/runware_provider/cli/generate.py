@@ -9,7 +9,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from runware_provider.cli import FAILED, render
-from runware_provider.cli.connection import Api, connected
+from runware_provider.cli.client import Api
+from runware_provider.cli.connection import connected
 from runware_provider.cli.console import err, fitted, print_json, say
 from runware_provider.cli.fields import Fields
 from runware_provider.cli.names import air_of

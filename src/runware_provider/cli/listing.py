@@ -7,7 +7,8 @@ from contextlib import aclosing
 from typing import Any, Literal
 
 from runware_provider.cli import render
-from runware_provider.cli.connection import Api, connected
+from runware_provider.cli.client import Api
+from runware_provider.cli.connection import connected
 from runware_provider.cli.console import discard, err, out, print_json, say
 from runware_provider.cli.layout import Column, records
 from runware_provider.settings import Settings

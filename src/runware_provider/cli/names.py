@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from runware_provider.cli.connection import Api
+from runware_provider.cli.client import Api
 from runware_provider.cli.console import err, say
 from runware_provider.errors import InvalidArgs
 

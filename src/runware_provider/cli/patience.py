@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from runware_provider.cli.connection import Api
+from runware_provider.cli.client import Api
 from runware_provider.cli.console import err, say
 from runware_provider.cli.failures import Answered
 from runware_provider.errors import StateUnavailable

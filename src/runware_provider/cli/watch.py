@@ -12,8 +12,9 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from runware_provider.cli import FAILED
+from runware_provider.cli.client import Api
 from runware_provider.cli.commands import path_of
-from runware_provider.cli.connection import Api, connected, of_service
+from runware_provider.cli.connection import connected, of_service
 from runware_provider.cli.console import Part, columns_of, err, fitted, line_of, out, say
 from runware_provider.cli.failures import Answered
 from runware_provider.cli.generate import Elapsed
