@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from runware_provider.errors import StateDamaged, StateTooNew, api_rejected, projection_failed
+from runware_provider.errors import StateDamaged, StateTooNew, api_rejected, projection_failed, webhook_error
 from runware_provider.generation import EXTRA_RESULTS, FORMER_URLS, Generation
-from runware_provider.register import decode, decode_request, encode, encode_request
+from runware_provider.register import OutputRecord, Register, decode, decode_request, encode, encode_request
 from runware_provider.schemas import parse_delivery
 from runware_provider.types import Refused, Request, Unknown
 from tests.builders import (
@@ -188,3 +192,31 @@ def test_the_largest_register_stays_under_its_maximum() -> None:
     assert len(generation.register.outputs) == EXPECTING + EXTRA_RESULTS + 32
     assert len(generation.register.timeline) == 64
     assert decode(text) == generation.register
+
+
+_ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
+_ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**80), 2**80)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_ANY_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(_ANY_JSON)
+def test_whatever_runware_sends_is_written_as_ascii_and_read_as_it_was(raw: Any) -> None:
+    """Characters beyond ASCII, lone surrogates and numbers of any length are for the slower of two encoders."""
+    register = a_generation().register
+    output_id = next(iter(register.outputs), UUID(int=1))
+    error = webhook_error([{"it": raw}])
+    register.outputs[output_id] = OutputRecord("error", at(), "image", item={"it": raw}, error=error)
+
+    text = encode(register)
+
+    assert text.isascii()
+    assert decode(text) == register
+    assert json.loads(text) == json.loads(TypeAdapter(Register).dump_json(register, ensure_ascii=True))
+    assert decode_request(encode_request(Request({"it": raw}, {}))) == Request({"it": raw}, {})
