@@ -361,19 +361,20 @@ RESULTS = (
 )
 
 KEPT = (
-    Guard(
+    a_guard(
         "200 before commit: the answer waits for it",
+        "connections.py",
+        "recorded.add_done_callback(self._recorded)",
+        "self._answer(200)",
+        WEBHOOK + "test_while_nothing_can_be_committed_runware_is_asked_to_deliver_again",
+        WEBHOOK + "test_200_means_that_the_delivery_survives_the_process",
+    ),
+    a_guard(
+        "200 before commit: the answer waits for it in any ASGI application",
         "webhook.py",
-        (
-            (
-                "await self._record(generation_id, body)",
-                "self._later = asyncio.ensure_future(self._record(generation_id, body))",
-            ),
-        ),
-        (
-            WEBHOOK + "test_while_nothing_can_be_committed_runware_is_asked_to_deliver_again",
-            WEBHOOK + "test_200_means_that_the_delivery_survives_the_process",
-        ),
+        "                await recorded\n",
+        "                pass\n",
+        WEBHOOK + "test_while_nothing_can_be_committed_runware_is_asked_to_deliver_again",
     ),
     a_guard(
         "200 before commit: callers are told after it",
@@ -585,10 +586,24 @@ NOBODY_IN = (
     ),
     a_guard(
         "size limit: of a delivery",
+        "connections.py",
+        "        elif len(self.body) > self._deliveries.limit:\n",
+        "        elif not self:\n",
+        WEBHOOK + "test_a_body_over_the_limit_is_refused_when_nobody_announced_it",
+    ),
+    a_guard(
+        "size limit: of a delivery to any ASGI application",
         "webhook.py",
-        "            if len(pieces) > self._limit:\n",
+        "            if len(pieces) > limit:\n",
         "            if not scope:\n",
         WEBHOOK + "test_a_body_over_the_limit_is_refused_when_nobody_announced_it",
+    ),
+    a_guard(
+        "wait: a delivery's body arrives in time",
+        "connections.py",
+        "            self._delivery.waits()\n",
+        "            pass\n",
+        WEBHOOK + "test_a_body_that_does_not_arrive_is_not_waited_for",
     ),
     a_guard(
         "address check: at connect time",

@@ -136,7 +136,7 @@ def test_a_delivery_costs_one_commit_and_no_more_calls_than_it_did(tmp_path: Pat
 
     assert costs["commits"] <= 1.1
     assert costs["statements"] <= 3.3
-    assert costs["calls"] <= 1.1 * 278
+    assert costs["calls"] <= 1.1 * 200
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+from runware_provider import tracing
 from runware_provider.context import Context
 from runware_provider.stub import get_generation_stub
 from runware_provider.tokens import WebhookTokens
@@ -27,6 +28,15 @@ from tests.service import JsonObject, Service, a_context, a_service, born, error
 
 IMAGE = "5b9e0d3c-0000-4000-8000-00000000000a"
 URL = f"https://im.runware.ai/image/ws/2/ii/{IMAGE}.jpg"
+
+
+@pytest.fixture(autouse=True, params=["the door of serve", "the door in any ASGI application"])
+def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Through which `serve` takes deliveries; it takes the second for those that somebody traces."""
+    if request.param == "the door in any ASGI application":
+        monkeypatch.setattr(tracing, "listening", lambda: True)
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
@@ -278,7 +288,8 @@ async def test_a_body_of_exactly_the_limit_is_taken(service: Service) -> None:
 
 async def test_a_body_that_does_not_arrive_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow sender cannot hold a connection for long: 408."""
-    monkeypatch.setattr(import_module("runware_provider.webhook"), "BODY_WAIT", 0.1)
+    for module in ("runware_provider.connections", "runware_provider.webhook"):
+        monkeypatch.setattr(import_module(module), "BODY_WAIT", 0.1)
     state = await born(service.ctx)
     head = f"POST {address(service, state.id)} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n"
 

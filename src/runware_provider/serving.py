@@ -12,25 +12,18 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runware_provider.api import create_app, guarded, health_app
+from runware_provider.connections import Connection
 from runware_provider.context import Context
 from runware_provider.errors import ConfigurationError
-from runware_provider.tokens import WEBHOOK_PATH
-from runware_provider.webhook import webhook
+from runware_provider.webhook import Deliveries
 
 SOCKET = "api.sock"
 SOCKET_PATH_LIMIT = 100
 """Characters that a Unix socket's path may have on every system."""
-
-HEAD_WAIT = 10.0
-"""Seconds from the connection to the end of its first request's headers."""
-
-READ_WAIT = 60.0
-"""Seconds that a client may leave what we send lying there before it is hung up on."""
 
 STOP_LIMIT = 9.5
 """Seconds from the signal to the end of the process."""
@@ -91,8 +84,8 @@ async def serving(ctx: Context, listener: socket.socket | None, *, health_only: 
     with _owners_socket(ctx.owner.data_dir) as (path, local):
         servers.append((_server(guarded(ctx, app, trusted=True)), local))
         if listener is not None:
-            public = guarded(ctx, health_app(ctx)) if health_only else _Front(ctx, guarded(ctx, app))
-            servers.append((_server(public), listener))
+            server = _server(guarded(ctx, health_app(ctx))) if health_only else _public(ctx, guarded(ctx, app))
+            servers.append((server, listener))
         # Not a task group: what the block raises must come out as it is.
         running = [asyncio.create_task(server.serve(sockets=[each])) for server, each in servers]
         try:
@@ -123,47 +116,10 @@ async def until_stopped() -> None:
     limit.start()
 
 
-class _Impatient(HttpToolsProtocol):
-    """A connection that does not bring a whole request head in time, or does not read what it asked for, is closed: it
-    must not hold a place for ever."""
+def _server(app: ASGIApp, taking: Deliveries | None = None) -> _Server:
+    class OfServer(Connection):
+        deliveries = taking
 
-    _head_timer: asyncio.TimerHandle | None = None
-    _read_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_WAIT, transport.close)
-
-    def on_headers_complete(self) -> None:
-        self._forget_head()
-        super().on_headers_complete()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._read_timer = self.loop.call_later(READ_WAIT, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        self._forget_read()
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget_head()
-        self._forget_read()
-        super().connection_lost(exc)
-
-    def _forget_read(self) -> None:
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
-
-    def _forget_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-
-def _server(app: ASGIApp) -> _Server:
-    class Connection(_Impatient):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
             super().connection_made(transport)
             if server.should_exit:  # accepted while the others were being closed
@@ -172,11 +128,11 @@ def _server(app: ASGIApp) -> _Server:
     server = _Server(
         uvicorn.Config(
             app,
-            http=Connection,
+            http=OfServer,
             lifespan="off",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # see `_Front`
+            proxy_headers=False,  # see `_public`
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=SHUTDOWN_WAIT,
@@ -188,23 +144,11 @@ def _server(app: ASGIApp) -> _Server:
     return server
 
 
-class _Front:
-    """Deliveries before all else: what every other request passes through costs more than a delivery itself.
-
-    Nothing of it is for them: they have a token of their own, and nobody looks at who forwarded them.
-    """
-
-    def __init__(self, ctx: Context, app: ASGIApp) -> None:
-        self._deliveries = webhook(ctx).app
-        trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
-        self._app = ProxyHeadersMiddleware(app, trusted)  # type: ignore[arg-type]  # one protocol, two libraries
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] == "http" and scope["path"] == WEBHOOK_PATH and scope["method"] == "POST":
-            await self._deliveries(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)  # type: ignore[arg-type]  # one protocol, two libraries
+def _public(ctx: Context, app: ASGIApp) -> _Server:
+    """Who forwarded a request matters to all but deliveries, which have a token of their own."""
+    trusted = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    forwarded = ProxyHeadersMiddleware(app, trusted)  # type: ignore[arg-type]  # one protocol, two libraries
+    return _server(forwarded, Deliveries(ctx))  # type: ignore[arg-type]  # one protocol, two libraries
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Each call is one committed step of the register; what it does is said in `Genera
 `GenerationRuntime.call`. All may be repeated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -104,10 +104,10 @@ class GenerationStub:
             self.id, lambda generation: generation.record_dispatch(attempt, outcome, self._now()), _nothing, done=done
         )
 
-    async def record_webhook(self, delivery: Delivery) -> None:
+    def record_webhook(self, delivery: Delivery) -> Awaitable[None]:
         """One delivery of Runware's."""
-        now = self._now()
-        await self._runtime.call(self.id, lambda generation: generation.record_webhook(delivery, now), _nothing)
+        now = self._clock()
+        return self._runtime.call(self.id, lambda generation: generation.record_webhook(delivery, now), _nothing)
 
     async def record_response(self, answer: Answer) -> None:
         """What Runware said when asked."""

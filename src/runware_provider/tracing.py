@@ -109,6 +109,11 @@ def use_global() -> None:
         use(provider)
 
 
+def listening() -> bool:
+    """Whether anybody gets spans."""
+    return _tracer is not None
+
+
 @contextmanager
 def incoming(traceparent: str | None) -> Iterator[None]:
     """While this lasts, the span that a client named in its `traceparent` header is the current one."""

@@ -1,6 +1,6 @@
-"""The route that Runware calls. 200 means committed; what the body holds never changes the answer.
+"""What Runware calls. 200 means committed; what the body holds never changes the answer.
 
-A plain ASGI application: this is the hot path, and a framework's request object costs more than all the rest.
+`Deliveries` says what is done; `webhook` is its door in an ASGI application, `connections.py` the one that `serve` has.
 """
 
 import asyncio
@@ -35,7 +35,18 @@ _TEXTS = {
 _AS_WE_MADE_IT = re.compile(r"generation_id=([0-9a-f-]{36})&token=([A-Za-z0-9_-]+)")
 """The query of an address that came back as it was given, which is all but every one."""
 
-_HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+ANSWERS = {
+    status: (
+        [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"cache-control", b"no-store"),
+            (b"content-length", str(len(text)).encode()),
+        ],
+        text,
+    )
+    for status, text in _TEXTS.items()
+}
+"""Headers and body by status."""
 
 
 class _TooLarge(Exception):
@@ -56,56 +67,16 @@ def webhook(ctx: Context) -> Route:
     return Route(WEBHOOK_PATH, _Webhook(ctx), methods=["POST"], name="webhook")
 
 
-class _Webhook:
+class Deliveries:
+    """What is done with a delivery, whichever door it comes through: whose it is, what it says, and what to answer."""
+
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._limit = int(ctx.settings.max_body_bytes)
+        self.limit = int(ctx.settings.max_body_bytes)
+        """Bytes that a body may have."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = perf_counter()
-        generation_id = self._authorized(scope["query_string"])
-        # Whoever logs or traces this request, the server of a foreign application too, reads it from here.
-        scope["query_string"] = b""
-        hide_query()
-        metrics = self._ctx.metrics
-        if generation_id is None:
-            self._ctx.tally.unauthorized.add()
-            metrics.answered(401)
-            await _answer(send, 401)
-            return
-        with span("webhook", generation_id) as noted:
-            status = await self._take(generation_id, scope, receive)
-            if status is None:
-                return
-            noted.note(status=status)
-            if status == 503:
-                noted.failed("503")
-        if status == 200:
-            metrics.acknowledged(perf_counter() - began)
-            self._ctx.tally.acknowledged.add()
-        else:
-            metrics.answered(status)
-        await _answer(send, status)
-
-    async def _take(self, generation_id: UUID, scope: Scope, receive: Receive) -> int | None:
-        """The status to answer, None when nobody waits for one."""
-        try:
-            async with asyncio.timeout(BODY_WAIT):
-                body = await self._body(scope, receive)
-        except _TooLarge:
-            return 413
-        except TimeoutError:
-            return 408
-        except _Gone:
-            return None
-        try:
-            await self._record(generation_id, body)
-        except StateUnavailable as error:
-            log.error("webhook_not_committed", id=str(generation_id), reason=str(error))  # noqa: TRY400  no traceback
-            return 503
-        return 200
-
-    def _authorized(self, query: bytes) -> UUID | None:
+    def authorized(self, query: bytes) -> UUID | None:
+        """The generation that a delivery is for; None when its token is not that generation's."""
         try:
             text = query.decode("ascii")
             if match := _AS_WE_MADE_IT.fullmatch(text):
@@ -118,45 +89,101 @@ class _Webhook:
             return None
         return generation_id if self._ctx.tokens.accepts(generation_id, token) else None
 
+    def record(self, generation_id: UUID, body: bytes) -> asyncio.Future[None]:
+        """Record what `body` says. Done when it is committed; what went wrong is for `status`."""
+        if not generation_id.int:  # `doctor` asks itself through the public address
+            nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        stub = get_generation_stub(self._ctx, generation_id)
+        return asyncio.ensure_future(stub.record_webhook(parse_delivery(body)))
+
+    async def status(self, recorded: asyncio.Future[None], generation_id: UUID, body: bytes) -> int:
+        """What to answer to a delivery that `record` was given: what belongs to nothing is kept all the same."""
+        try:
+            try:
+                await recorded
+            except StateUnavailable:
+                raise
+            except GenerationNotFound:
+                await self._keep(generation_id, "unknown_generation", body)
+            except Exception as error:
+                log.exception("webhook_unclaimed", id=str(generation_id))
+                await self._keep(generation_id, f"record_webhook raised {type(error).__name__}", body)
+        except StateUnavailable as error:
+            log.error("webhook_not_committed", id=str(generation_id), reason=str(error))  # noqa: TRY400  no traceback
+            return 503
+        return 200
+
+    async def _keep(self, generation_id: UUID, reason: str, body: bytes) -> None:
+        await self._ctx.runtime.keep_unclaimed(generation_id, reason, body, self._ctx.clock())
+
+    def count(self, status: int, seconds: float) -> None:
+        """One was answered, `seconds` after its head had been read."""
+        if status == 200:
+            self._ctx.metrics.acknowledged(seconds)
+            self._ctx.tally.acknowledged.add()
+            return
+        self._ctx.metrics.answered(status)
+        if status == 401:
+            self._ctx.tally.unauthorized.add()
+
+
+class _Webhook:
+    """The door for any ASGI server."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._deliveries = Deliveries(ctx)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
+        generation_id = self._deliveries.authorized(scope["query_string"])
+        # Whoever logs or traces this request, the server of a foreign application too, reads it from here.
+        scope["query_string"] = b""
+        hide_query()
+        status: int | None = 401
+        if generation_id is not None:
+            with span("webhook", generation_id) as noted:
+                status = await self._take(generation_id, scope, receive)
+                if status is not None:
+                    noted.note(status=status)
+                if status == 503:
+                    noted.failed("503")
+        if status is not None:
+            self._deliveries.count(status, perf_counter() - began)
+            await _answer(send, status)
+
+    async def _take(self, generation_id: UUID, scope: Scope, receive: Receive) -> int | None:
+        """The status to answer, None when nobody waits for one."""
+        try:
+            async with asyncio.timeout(BODY_WAIT):
+                body = await self._body(scope, receive)
+        except _TooLarge:
+            return 413
+        except TimeoutError:
+            return 408
+        except _Gone:
+            return None
+        return await self._deliveries.status(self._deliveries.record(generation_id, body), generation_id, body)
+
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        limit = self._deliveries.limit
         for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value[:19]) > self._limit):
+            if name == b"content-length" and (not value.isdigit() or int(value[:19]) > limit):
                 raise _TooLarge
-        message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            body: bytes = message.get("body", b"")  # the usual case: all in one piece, not copied
-            if len(body) > self._limit:
-                raise _TooLarge
-            return body
         pieces = bytearray()
+        message = await receive()
         while message["type"] == "http.request":
             pieces += message.get("body", b"")
-            if len(pieces) > self._limit:
+            if len(pieces) > limit:
                 raise _TooLarge
             if not message.get("more_body"):
                 return bytes(pieces)
             message = await receive()
         raise _Gone
 
-    async def _record(self, generation_id: UUID, body: bytes) -> None:
-        if not generation_id.int:  # `doctor` asks itself through the public address
-            return
-        try:
-            await get_generation_stub(self._ctx, generation_id).record_webhook(parse_delivery(body))
-        except GenerationNotFound:
-            reason = "unknown_generation"
-        except StateUnavailable:
-            raise
-        except Exception as error:
-            log.exception("webhook_unclaimed", id=str(generation_id))
-            reason = f"record_webhook raised {type(error).__name__}"
-        else:
-            return
-        await self._ctx.runtime.keep_unclaimed(generation_id, reason, body, self._ctx.clock())
-
 
 async def _answer(send: Send, status: int) -> None:
-    text = _TEXTS[status]
-    length = (b"content-length", str(len(text)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*_HEADERS, length]})
+    headers, text = ANSWERS[status]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})

@@ -118,7 +118,7 @@ async def test_streams_have_a_limit(service: Service, monkeypatch: pytest.Monkey
 
 async def test_who_does_not_read_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However little that takes from us: a connection is a place. What it was sent meanwhile has a limit, too."""
-    monkeypatch.setattr("runware_provider.serving.READ_WAIT", 0.2)
+    monkeypatch.setattr("runware_provider.connections.READ_WAIT", 0.2)
     async with a_service(tmp_path, options={"image_bytes": IMAGE}) as service:
         state = await service.made()
         host, _, port = service.url.removeprefix("http://").partition(":")

@@ -23,7 +23,7 @@ async def _said(url: str, request: bytes) -> bytes:
 
 async def test_a_head_that_does_not_end_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would hold one of the connections for ever."""
-    monkeypatch.setattr(import_module("runware_provider.serving"), "HEAD_WAIT", 0.2)
+    monkeypatch.setattr(import_module("runware_provider.connections"), "HEAD_WAIT", 0.2)
     async with a_service(tmp_path) as service:
         assert await _said(service.url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ") == b""
         assert (await service.get("/healthz")).status == 200

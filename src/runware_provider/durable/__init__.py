@@ -4,7 +4,7 @@ A runtime knows nothing of HTTP, Runware or images. What the protocol promises i
 every engine passes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -155,7 +155,7 @@ class GenerationRuntime(Protocol):
         """Make a generation. Raises IdempotencyConflict when its key stands for another input; TooManyInFlight
         or OverBudget, but not for a key that has its generation already; StateUnavailable."""
 
-    async def call(self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None) -> T:
+    def call(self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None) -> Awaitable[T]:
         """Run `step`, commit, then return what `reply` read right after it.
 
         A step that changes nothing and asks for nothing commits nothing. Raises GenerationNotFound, StateUnavailable

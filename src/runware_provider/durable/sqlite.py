@@ -156,7 +156,9 @@ class SqliteRuntime:
 
         return await self._commits.submit(job)
 
-    async def call(self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None) -> T:
+    def call(
+        self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None
+    ) -> asyncio.Future[T]:
         """See `GenerationRuntime.call`."""
 
         def job(batch: Batch) -> T:
@@ -165,7 +167,7 @@ class SqliteRuntime:
                 batch.done.append(done.number)
             return reply(generation)
 
-        return await self._commits.submit(job)
+        return self._commits.submit(job)
 
     async def finish(self, assignment: Assignment) -> None:
         """See `GenerationRuntime.finish`."""

@@ -1,0 +1,206 @@
+"""HTTP connections of `serve`: impatient with who is slow, and quick with deliveries.
+
+uvicorn's protocol, in two ways our own. A connection that holds a place and brings nothing is closed. And a delivery
+passes neither through ASGI nor through a task: what those cost is most of what a delivery costs. Whatever is unusual
+about one takes uvicorn's way through the application, where `webhook` answers the same.
+"""
+
+import asyncio
+from time import perf_counter
+from typing import ClassVar, Final, cast
+from uuid import UUID
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from runware_provider import tracing
+from runware_provider.tokens import WEBHOOK_PATH
+from runware_provider.webhook import ANSWERS, BODY_WAIT, Deliveries
+
+HEAD_WAIT = 10.0
+"""Seconds from the connection to the end of its first request's headers."""
+
+READ_WAIT = 60.0
+"""Seconds that a client may leave what we send lying there before it is hung up on."""
+
+_DELIVERY: Final = f"{WEBHOOK_PATH}?".encode()
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that does not bring a whole request head in time, or does not read what it asked for, is closed: it
+    must not hold a place for ever.
+
+    `deliveries`: who takes deliveries; None where none are taken.
+    """
+
+    deliveries: ClassVar[Deliveries | None] = None
+    _delivery: "_Delivery | None" = None
+    _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_WAIT, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._delivery is not None:
+            self._delivery.waits()
+
+    def on_headers_complete(self) -> None:
+        self._forget_head()
+        if self.url.startswith(_DELIVERY) and self.deliveries is not None and self._is_usual():
+            self._delivery = _Delivery(self, self.deliveries)
+            self.cycle = cast("RequestResponseCycle", self._delivery)
+            self._delivery.begin()
+        else:
+            self._delivery = None
+            super().on_headers_complete()
+
+    def _is_usual(self) -> bool:
+        """Whether this is one request alone, for which we wait for nothing and of which nobody wants to hear."""
+        before = cast("RequestResponseCycle | None", self.cycle)
+        return (
+            self.parser.get_method() == b"POST"
+            and (before is None or before.response_complete)
+            and not self.expect_100_continue
+            and not self.parser.should_upgrade()
+            and not self.flow.write_paused
+            and (self.limit_concurrency is None or len(self.connections) < self.limit_concurrency)
+            and not tracing.listening()
+        )
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(READ_WAIT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._forget_read()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        self._forget_read()
+        super().connection_lost(exc)
+
+    def _forget_read(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class _Delivery:
+    """One delivery: to its connection what uvicorn's cycle of request and response is.
+
+    It is its own `message_event`: the connection sets that when a piece of the body, its end, or the end of the
+    connection has come.
+    """
+
+    __slots__ = (
+        "_began",
+        "_connection",
+        "_deliveries",
+        "_id",
+        "_timer",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+    )
+
+    _id: UUID
+
+    def __init__(self, connection: Connection, deliveries: Deliveries) -> None:
+        self._began = perf_counter()
+        self._connection = connection
+        self._deliveries = deliveries
+        self._timer: asyncio.TimerHandle | None = None
+        parser = connection.parser
+        self.keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        self.body = b""
+        self.more_body = True
+        self.disconnected = self.response_complete = False
+
+    @property
+    def message_event(self) -> "_Delivery":
+        """What is set when something has come."""
+        return self
+
+    def begin(self) -> None:
+        """Look at the head; who may not deliver is answered at once."""
+        generation_id = self._deliveries.authorized(self._connection.url[len(_DELIVERY) :])
+        if generation_id is None:
+            self._answer(401)
+            return
+        self._id = generation_id
+        for name, value in self._connection.headers:
+            if name == b"content-length" and int(value[:19]) > self._deliveries.limit:
+                self._answer(413)
+
+    def waits(self) -> None:
+        """All that came has been read. A body that is not yet whole may take its time, and no longer."""
+        if self.more_body and not self.response_complete and self._timer is None:
+            self._timer = self._connection.loop.call_later(BODY_WAIT, self._answer, 408)
+
+    def set(self) -> None:
+        """Something has come."""
+        if self.response_complete:
+            return
+        if self.disconnected:  # in the middle of the body; what is being committed is, and nobody is told
+            self._forget_timer()
+        elif len(self.body) > self._deliveries.limit:
+            self._answer(413)
+        elif self.more_body:
+            self._connection.flow.resume_reading()  # uvicorn stops reading what nobody has asked for
+        else:
+            self._forget_timer()
+            recorded = self._deliveries.record(self._id, self.body)
+            recorded.add_done_callback(self._recorded)
+
+    def _recorded(self, recorded: asyncio.Future[None]) -> None:
+        if not recorded.cancelled() and recorded.exception() is None:
+            self._answer(200)
+            return
+        connection = self._connection
+        task = connection.loop.create_task(self._explain(recorded))
+        connection.tasks.add(task)
+        task.add_done_callback(connection.tasks.discard)
+
+    async def _explain(self, recorded: asyncio.Future[None]) -> None:
+        self._answer(await self._deliveries.status(recorded, self._id, self.body))
+
+    def _answer(self, status: int) -> None:
+        if self.response_complete:
+            return
+        connection, transport = self._connection, self._connection.transport
+        if not transport.is_closing():
+            transport.write(_WRITTEN[status, self.keep_alive])
+            if not self.keep_alive:
+                transport.close()
+        self.response_complete = True
+        self._forget_timer()
+        self._deliveries.count(status, perf_counter() - self._began)
+        connection.on_response_complete()
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _written(status: int, *, keep_alive: bool) -> bytes:
+    headers, text = ANSWERS[status]
+    lines = [b"%b: %b\r\n" % each for each in headers]
+    if not keep_alive:
+        lines.append(b"connection: close\r\n")
+    return b"".join((STATUS_LINE[status], *lines, b"\r\n", text))
+
+
+_WRITTEN = {
+    (status, keep_alive): _written(status, keep_alive=keep_alive) for status in ANSWERS for keep_alive in (True, False)
+}
