@@ -5,6 +5,8 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runware_provider.errors import InvalidArgs
 from runware_provider.schemas import (
@@ -455,3 +457,39 @@ def test_labels_have_limits() -> None:
     assert {"metadata."} == issues_of({}, metadata={"": "x"}).keys()
     assert {"metadata.a"} == issues_of({}, metadata={"a": "x" * 513}).keys()
     assert {"metadata." + "k" * 40} == issues_of({}, metadata={"k" * 65: "x"}).keys()
+
+
+_SECRET_WORDS = ("webhookURL", "uploadEndpoint", "https://x/?token=secret", "apiKey", "api_key", "\x00", "\ud800")
+_WORDS = st.sampled_from((*_SECRET_WORDS, "data", "errors", "code", "message", "status", "\u00e9", "[" * 40, "a" * 90))
+_VALUES = st.recursive(
+    st.none() | st.integers() | st.sampled_from([1e15, 1e-7, 1.5]) | _WORDS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_WORDS, inner, max_size=5),
+    max_leaves=20,
+)
+_ROWS = st.fixed_dictionaries(
+    {"imageUUID": _WORDS, "more": _VALUES}, optional={"imageURL": _WORDS, "code": _WORDS, "taskUUID": _WORDS}
+)
+
+
+@given(_ROWS, st.booleans(), st.sampled_from(["utf-8", "utf-16-le", "utf-32"]), st.booleans())
+def test_a_body_that_looks_harmless_is_read_like_any_other(
+    value: Any, plain: bool, encoding: str, spelled: bool
+) -> None:
+    """Most bodies are spared the search for secrets and for what is too large: those in which there is none."""
+    text = json.dumps(value, ensure_ascii=plain)
+    if spelled:
+        text = text.replace("token", "to\\u006ben").replace("webhookURL", "webhookUR\\u004c")
+    body = text.encode(encoding, "surrogatepass")
+
+    assert parse_delivery(body) == read_rows(loads(body))
+
+
+def test_numbers_that_grow_when_written_out_do_not_make_an_item_too_large() -> None:
+    """`1e15` takes four characters on the wire and eighteen where we keep it."""
+    row = {"imageUUID": "a", "imageURL": "https://im.runware.ai/a.jpg", "numbers": []}
+    for count in (10, 300, 325, 330, 500, 2_000):
+        body = json.dumps(row).replace("[]", "[" + ",".join(["1e15"] * count) + "]").encode()
+        (fact,) = parse_delivery(body).facts
+
+        assert isinstance(fact, Result)
+        assert len(json.dumps(fact.item)) <= RAW_BYTES
