@@ -7,14 +7,17 @@ about one takes uvicorn's way through the application, where `webhook` answers t
 
 import asyncio
 from time import perf_counter
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 from uuid import UUID
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from runware_provider import tracing
+from runware_provider.logs import get_logger
 from runware_provider.tokens import WEBHOOK_PATH
 from runware_provider.webhook import ANSWERS, BODY_WAIT, Deliveries
+
+log = get_logger()
 
 HEAD_WAIT = 10.0
 """Seconds from the connection to the end of its first request's headers."""
@@ -33,6 +36,7 @@ class Connection(HttpToolsProtocol):
     """
 
     deliveries: ClassVar[Deliveries | None] = None
+    cycle: "RequestResponseCycle | _Delivery | None"  # type: ignore[assignment]  # as uvicorn has it, or ours
     _delivery: "_Delivery | None" = None
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
@@ -49,19 +53,29 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._forget_head()
         if self.url.startswith(_DELIVERY) and self.deliveries is not None and self._is_usual():
-            self._delivery = _Delivery(self, self.deliveries)
-            self.cycle = cast("RequestResponseCycle", self._delivery)
+            self.cycle = self._delivery = _Delivery(self, self.deliveries)
             self._delivery.begin()
         else:
             self._delivery = None
             super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        if self._delivery is None:
+            super().on_body(body)
+        else:
+            self._delivery.add(body)
+
+    def on_message_complete(self) -> None:
+        if self._delivery is None:
+            super().on_message_complete()
+        else:
+            self._delivery.end()
+
     def _is_usual(self) -> bool:
         """Whether this is one request alone, for which we wait for nothing and of which nobody wants to hear."""
-        before = cast("RequestResponseCycle | None", self.cycle)
         return (
             self.parser.get_method() == b"POST"
-            and (before is None or before.response_complete)
+            and (self.cycle is None or self.cycle.response_complete)
             and not self.expect_100_continue
             and not self.parser.should_upgrade()
             and not self.flow.write_paused
@@ -94,19 +108,15 @@ class Connection(HttpToolsProtocol):
 
 
 class _Delivery:
-    """One delivery: to its connection what uvicorn's cycle of request and response is.
-
-    It is its own `message_event`: the connection sets that when a piece of the body, its end, or the end of the
-    connection has come.
-    """
+    """One delivery: to its connection what uvicorn's cycle of request and response is."""
 
     __slots__ = (
         "_began",
+        "_body",
         "_connection",
         "_deliveries",
         "_id",
         "_timer",
-        "body",
         "disconnected",
         "keep_alive",
         "more_body",
@@ -122,14 +132,18 @@ class _Delivery:
         self._timer: asyncio.TimerHandle | None = None
         parser = connection.parser
         self.keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
-        self.body = b""
+        self._body: bytes | bytearray = b""  # as it came, when it came in one piece
         self.more_body = True
         self.disconnected = self.response_complete = False
 
     @property
     def message_event(self) -> "_Delivery":
-        """What is set when something has come."""
+        """What uvicorn sets when the connection is lost: this."""
         return self
+
+    def set(self) -> None:
+        """Nobody waits any more. What is being committed is, all the same."""
+        self._forget_timer()
 
     def begin(self) -> None:
         """Look at the head; who may not deliver is answered at once."""
@@ -147,20 +161,27 @@ class _Delivery:
         if self.more_body and not self.response_complete and self._timer is None:
             self._timer = self._connection.loop.call_later(BODY_WAIT, self._answer, 408)
 
-    def set(self) -> None:
-        """Something has come."""
+    def add(self, piece: bytes) -> None:
+        """A piece of the body has come."""
         if self.response_complete:
             return
-        if self.disconnected:  # in the middle of the body; what is being committed is, and nobody is told
-            self._forget_timer()
-        elif len(self.body) > self._deliveries.limit:
-            self._answer(413)
-        elif self.more_body:
-            self._connection.flow.resume_reading()  # uvicorn stops reading what nobody has asked for
+        if not self._body:
+            self._body = piece
         else:
-            self._forget_timer()
-            recorded = self._deliveries.record(self._id, self.body)
-            recorded.add_done_callback(self._recorded)
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += piece
+        if len(self._body) > self._deliveries.limit:
+            self._answer(413)
+
+    def end(self) -> None:
+        """The body is whole."""
+        if self.response_complete:
+            return
+        self.more_body = False
+        self._forget_timer()
+        recorded = self._deliveries.record(self._id, bytes(self._body))
+        recorded.add_done_callback(self._recorded)
 
     def _recorded(self, recorded: asyncio.Future[None]) -> None:
         if not recorded.cancelled() and recorded.exception() is None:
@@ -172,7 +193,11 @@ class _Delivery:
         task.add_done_callback(connection.tasks.discard)
 
     async def _explain(self, recorded: asyncio.Future[None]) -> None:
-        self._answer(await self._deliveries.status(recorded, self._id, self.body))
+        try:
+            self._answer(await self._deliveries.status(recorded, self._id, bytes(self._body)))
+        except Exception as error:
+            log.exception("delivery_not_answered", id=str(self._id), reason=type(error).__name__)
+            self._connection.transport.close()  # it is delivered again
 
     def _answer(self, status: int) -> None:
         if self.response_complete:

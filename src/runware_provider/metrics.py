@@ -1,17 +1,26 @@
-"""What one process counts, for Prometheus: a registry of its own, and what the state store says at each scrape.
+"""What one process counts, for Prometheus, and what the state store says at each scrape.
+
+prometheus-client writes it out; its own counters, made for many threads, take longer than what is counted here.
 
 Labels are bounded and known beforehand: no id, no model, nothing that a caller chooses. Names are explained in
 `docs/how-to/monitor.md`.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 
 from runware_provider.durable import TASK_KINDS, GenerationRuntime, Stats, TaskKind
 from runware_provider.errors import StateUnavailable
@@ -56,72 +65,66 @@ _TASK_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 12
 _PREFIX = "runware_provider_"
 
 
+class _Durations:
+    """A histogram of seconds."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def tell(self, family: HistogramMetricFamily, labels: Sequence[str] = ()) -> None:
+        """Add what was counted to `family`."""
+        bounds = [*map(str, self._bounds), "+Inf"]
+        family.add_metric(labels, list(zip(bounds, accumulate(map(float, self._counts)), strict=True)), self._sum)
+
+
 class Metrics:
-    """Counted where it happens. Each series is there from the start, at 0, and is looked up once."""
+    """Counted where it happens, by one thread, in plain numbers. Each series is there from the start, at 0."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._build = InfoMetricFamily(f"{_PREFIX}build", "This release.", {"version": version("runware-provider")})
         ProcessCollector(registry=self._registry)
-        self._answers = self._by_status(
-            "webhook_answers", "Answers to webhook deliveries; 401 is a wrong or missing token.", WEBHOOK_STATUSES
-        )
-        self._acknowledgement = Histogram(
-            f"{_PREFIX}webhook_acknowledgement_seconds",
-            "From the head of a delivery to its 200, with the commit.",
-            buckets=_WEBHOOK_SECONDS,
-            registry=self._registry,
-        )
-        self._refusals = self._by_status(
-            "requests_refused", "Requests of clients that were refused before they were looked at.", REFUSALS
-        )
-        tasks = Counter(
-            f"{_PREFIX}tasks",
-            "Tasks that were tried, by what came of it.",
-            ("kind", "outcome"),
-            registry=self._registry,
-        )
-        self._tasks = {
-            (kind, outcome): tasks.labels(kind, outcome)
-            for kind in TASK_KINDS
-            for outcome in (*OUTCOMES[kind], *ANY_KIND)
-        }
-        seconds = Histogram(
-            f"{_PREFIX}task_duration_seconds",
-            "How long one try of a task took.",
-            ("kind",),
-            buckets=_TASK_SECONDS,
-            registry=self._registry,
-        )
-        self._task_seconds = {kind: seconds.labels(kind) for kind in TASK_KINDS}
-        self._created = self._counter("generations_created", "Generations that were accepted from clients.")
-        self._stored_bytes = self._counter("stored_bytes", "Bytes of the images that were stored.")
+        self._build = InfoMetricFamily(f"{_PREFIX}build", "This release.", {"version": version("runware-provider")})
+        self._answers = dict.fromkeys(WEBHOOK_STATUSES, 0)
+        self._acknowledgements = _Durations(_WEBHOOK_SECONDS)
+        self._refusals = dict.fromkeys(REFUSALS, 0)
+        self._tasks = {(kind, outcome): 0 for kind in TASK_KINDS for outcome in (*OUTCOMES[kind], *ANY_KIND)}
+        self._task_seconds = {kind: _Durations(_TASK_SECONDS) for kind in TASK_KINDS}
+        self._created = self._stored_bytes = 0
 
     def acknowledged(self, seconds: float) -> None:
         """A delivery was answered 200, `seconds` after its head was read."""
-        self._answers[200].inc()
-        self._acknowledgement.observe(seconds)
+        self._answers[200] += 1
+        self._acknowledgements.add(seconds)
 
     def answered(self, status: int) -> None:
         """A delivery was answered something else."""
-        self._answers[status].inc()
+        self._answers[status] += 1
 
     def refused(self, status: int) -> None:
         """A client's request was refused by the guard."""
-        self._refusals[status].inc()
+        self._refusals[status] += 1
 
     def task(self, kind: TaskKind, outcome: Outcome, seconds: float) -> None:
         """A task was tried."""
-        self._tasks[kind, outcome].inc()
-        self._task_seconds[kind].observe(seconds)
+        self._tasks[kind, outcome] += 1
+        self._task_seconds[kind].add(seconds)
 
     def created(self) -> None:
         """A generation was committed for a client."""
-        self._created.inc()
+        self._created += 1
 
     def stored(self, size_bytes: int) -> None:
         """An image was stored, and is kept."""
-        self._stored_bytes.inc(size_bytes)
+        self._stored_bytes += size_bytes
 
     async def exposition(self, runtime: GenerationRuntime) -> bytes:
         """Everything as Prometheus reads it (`CONTENT_TYPE`). Without the state store, what the process knows."""
@@ -137,17 +140,32 @@ class Metrics:
 
     def _own(self) -> Iterator[Metric]:
         yield self._build
-        for family in self._registry.collect():
-            # When each series began would double what is sent, and nobody asks for it.
-            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-            yield family
-
-    def _counter(self, name: str, documentation: str) -> Counter:
-        return Counter(_PREFIX + name, documentation, registry=self._registry)
-
-    def _by_status(self, name: str, documentation: str, statuses: Iterable[int]) -> dict[int, Counter]:
-        counter = Counter(_PREFIX + name, documentation, ("status",), registry=self._registry)
-        return {status: counter.labels(str(status)) for status in statuses}
+        yield from self._registry.collect()
+        yield _by_status(
+            "webhook_answers", "Answers to webhook deliveries; 401 is a wrong or missing token.", self._answers
+        )
+        acknowledgements = HistogramMetricFamily(
+            f"{_PREFIX}webhook_acknowledgement_seconds", "From the head of a delivery to its 200, with the commit."
+        )
+        self._acknowledgements.tell(acknowledgements)
+        yield acknowledgements
+        yield _by_status(
+            "requests_refused", "Requests of clients that were refused before they were looked at.", self._refusals
+        )
+        tasks = CounterMetricFamily(
+            f"{_PREFIX}tasks", "Tasks that were tried, by what came of it.", labels=("kind", "outcome")
+        )
+        for labels, count in self._tasks.items():
+            tasks.add_metric(labels, count)
+        yield tasks
+        seconds = HistogramMetricFamily(
+            f"{_PREFIX}task_duration_seconds", "How long one try of a task took.", labels=("kind",)
+        )
+        for kind, durations in self._task_seconds.items():
+            durations.tell(seconds, (kind,))
+        yield seconds
+        yield _counter("generations_created", "Generations that were accepted from clients.", self._created)
+        yield _counter("stored_bytes", "Bytes of the images that were stored.", self._stored_bytes)
 
 
 class _Families:
@@ -185,6 +203,17 @@ def _of_state(stats: Stats | None, *, ready: bool) -> Iterator[Metric]:
         "What this UTC day has cost, with what is reserved for images without a cost yet.",
         stats.spent_today_micros / 1_000_000,
     )
+
+
+def _by_status(name: str, documentation: str, counts: Mapping[int, int]) -> Metric:
+    family = CounterMetricFamily(_PREFIX + name, documentation, labels=("status",))
+    for status, count in counts.items():
+        family.add_metric((str(status),), count)
+    return family
+
+
+def _counter(name: str, documentation: str, value: float) -> Metric:
+    return CounterMetricFamily(_PREFIX + name, documentation, value)
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -16,7 +16,8 @@ class Recent:
 
     def add(self) -> None:
         """It happened once more."""
-        self._turn()
+        if int(self._clock().timestamp() // 60) != self._minute:
+            self._turn()
         self._counts[self._minute % MINUTES] += 1
 
     def within(self, minutes: int, *, ending: int = 0) -> int:

@@ -95,8 +95,8 @@ class Deliveries:
             nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
             return nothing
-        stub = get_generation_stub(self._ctx, generation_id)
-        return asyncio.ensure_future(stub.record_webhook(parse_delivery(body)))
+        recorded = get_generation_stub(self._ctx, generation_id).record_webhook(parse_delivery(body))
+        return recorded if isinstance(recorded, asyncio.Future) else asyncio.ensure_future(recorded)
 
     async def status(self, recorded: asyncio.Future[None], generation_id: UUID, body: bytes) -> int:
         """What to answer to a delivery that `record` was given: what belongs to nothing is kept all the same."""

@@ -135,7 +135,7 @@ async def _kill_owner(runtime: SqliteRuntime) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    runtime._commits._thread.shutdown()
+    runtime._commits._thread.end()
     runtime._store.close()
 
 

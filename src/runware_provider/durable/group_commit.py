@@ -7,7 +7,9 @@ thread. (With the jobs in a writer thread, a busy loop starves it: each statemen
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from runware_provider.errors import StateUnavailable
@@ -48,13 +50,13 @@ class GroupCommit(Generic[B]):
     def __init__(self, open_batch: Callable[[], B], store: Store[B]) -> None:
         self._open_batch = open_batch
         self._store = store
-        self._thread = ThreadPoolExecutor(1, "commit")
         self._queue: list[tuple[Callable[[B], Any], asyncio.Future[Any]]] = []
         self._wake = asyncio.Event()
         self._closed = False
         self.failed = False
         """Whether the last batch could not be committed, for the disk's or the file's sake."""
         self._loop = asyncio.get_running_loop()
+        self._thread = _Thread(store.commit, self._loop)
         self._task = self._loop.create_task(self._run(), name="group-commit")
 
     def submit(self, job: Callable[[B], T]) -> asyncio.Future[T]:
@@ -72,7 +74,7 @@ class GroupCommit(Generic[B]):
         self._closed = True
         self._wake.set()
         await self._task
-        self._thread.shutdown()
+        self._thread.end()
 
     async def _run(self) -> None:
         while True:
@@ -104,7 +106,7 @@ class GroupCommit(Generic[B]):
                 except Refused as refusal:
                     replies.append(refusal)
             if self._store.write(batch):
-                await self._loop.run_in_executor(self._thread, self._store.commit)
+                await self._thread.commit()
                 self.failed = False
         except sqlite3.OperationalError as error:  # the disk or the file: it would be the same for each alone
             self._store.undo(batch)
@@ -126,6 +128,47 @@ class GroupCommit(Generic[B]):
             else:
                 future.set_result(reply)
         return True
+
+
+class _Thread:
+    """The thread that commits. (An executor would make a future, a work item and six locked conditions of each.)"""
+
+    def __init__(self, commit: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._commit = commit
+        self._loop = loop
+        self._orders: SimpleQueue[asyncio.Future[None] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="commit", daemon=True)  # what is not committed was never told
+        self._thread.start()
+
+    def commit(self) -> asyncio.Future[None]:
+        """Done when the commit is."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._orders.put(future)
+        return future
+
+    def end(self) -> None:
+        """Wait for what is going on, and end."""
+        self._orders.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (future := self._orders.get()) is not None:
+            error: BaseException | None = None
+            try:
+                self._commit()
+            except BaseException as raised:  # noqa: BLE001  whoever waits must hear of it
+                error = raised
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(_settle, future, error)
+
+
+def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():  # nobody waits for it any more
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 def unavailable(error: sqlite3.Error) -> StateUnavailable:
