@@ -587,7 +587,7 @@ def test_what_has_no_known_cost_counts_at_the_expected_price() -> None:
     generation.record_webhook(a_delivery(a_result("a", cost=0.0019), a_result("b", cost=None)), at())
 
     assert generation.spent_micros() == 1_900 + 5_000 + 5_000
-    assert generation.highest_cost_micros() == 1_900
+    assert generation.costs_micros()[1] == 1_900
 
 
 def test_what_was_refused_costs_nothing() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, Self, TypeVar, assert_never
+from typing import Any, Self, TypeGuard, TypeVar, assert_never
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, TypeAdapter
@@ -98,11 +98,12 @@ class _Turn:
 class Generation:
     """See the module. `register` is this object's own: nobody else may change it."""
 
-    __slots__ = ("policy", "register")
+    __slots__ = ("_task_uuid", "policy", "register")
 
     def __init__(self, register: Register, policy: Policy) -> None:
         self.register = register
         self.policy = policy
+        self._task_uuid = str(register.task_uuid)  # as each fact names it
 
     @classmethod
     def init(
@@ -437,8 +438,10 @@ class Generation:
     def _expires_at(self) -> datetime | None:
         """When state may let go of it: complete, in the read model, and with nothing still under way."""
         register, projection = self.register, self.register.projection
+        if self.policy.retention is None:
+            return None
         over_at = register.completed_at if register.deleted_at is None else register.purged_at
-        if self.policy.retention is None or over_at is None or projection.asked or projection.error is not None:
+        if over_at is None or projection.asked or projection.error is not None:
             return None
         if register.deleted_at is None:
             if any(record.storing or record.retry_at is not None for record in self._records()):
@@ -451,22 +454,25 @@ class Generation:
 
     def spent_micros(self) -> int:
         """What this has cost or may yet cost: reported costs, and the expected price where none is known."""
-        register = self.register
-        if register.purged_at is not None:
-            return register.spent_micros
-        spent = 0
-        for record in self._records():
-            if record.image_uuid is not None and not isinstance(record.error, WebhookError):
-                cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
-                spent += register.price_micros if cost is None else cost
-        if register.dispatch.status != "refused" and register.over is None:
-            spent += register.price_micros * max(0, register.expected - self._filled())
-        return spent
+        return self.costs_micros()[0]
 
-    def highest_cost_micros(self) -> int:
-        """The most that Runware said one of these images cost; 0 when it said nothing."""
-        costs = [_cost_micros(record.item) for record in self._records() if isinstance(record.item, dict)]
-        return max((cost for cost in costs if cost is not None), default=0)
+    def costs_micros(self) -> tuple[int, int]:
+        """`spent_micros`, and the most that Runware said one of these images cost; 0 when it said nothing."""
+        register = self.register
+        spent = highest = filled = 0
+        for record in register.outputs.values():
+            cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
+            if cost is not None and cost > highest:
+                highest = cost
+            if record.image_uuid is not None:
+                filled += 1
+                if not _is_runwares(record.error):
+                    spent += register.price_micros if cost is None else cost
+        if register.purged_at is not None:
+            return register.spent_micros, highest
+        if register.dispatch.status != "refused" and register.over is None and filled < register.expected:
+            spent += register.price_micros * (register.expected - filled)
+        return spent, highest
 
     def get_state(self, request: Request) -> GenerationState:
         """Everything there is to know, with the slots that stay empty filled by the task's own error.
@@ -558,7 +564,11 @@ class Generation:
     # Counting
 
     def _filled(self) -> int:
-        return len([True for record in self.register.outputs.values() if record.image_uuid is not None])
+        filled = 0
+        for record in self.register.outputs.values():  # a comprehension is a call, and this is asked at every turn
+            if record.image_uuid is not None:
+                filled += 1
+        return filled
 
     def _slots_failed(self) -> int:
         failed = sum(record.image_uuid is not None and record.status == "error" for record in self._records())
@@ -572,11 +582,7 @@ class Generation:
 
     def _task_error(self) -> WebhookError | None:
         """The error of Runware's for the task as a whole: the first by code, whichever came first."""
-        loose = [
-            record.error
-            for record in self._records()
-            if record.image_uuid is None and isinstance(record.error, WebhookError)
-        ]
+        loose = [record.error for record in self._records() if record.image_uuid is None and _is_runwares(record.error)]
         return min(loose, key=_rank, default=None)
 
     def _is_open(self) -> bool:
@@ -598,10 +604,20 @@ class Generation:
             and self._filled() < register.expected
         )
 
+    def _is_complete(self) -> bool:
+        """Nothing more is to come, and of what came nothing is still being tried."""
+        register = self.register
+        return (
+            register.over is not None
+            or register.timed_out_at is not None
+            or register.dispatch.status == "refused"
+            or self._filled() >= register.expected
+        ) and all(record.status != "pending" for record in self._records())
+
     # Learning
 
     def _is_ours(self, fact: Result | Failure) -> bool:
-        return fact.task_uuid is None or fact.task_uuid.lower() == str(self.register.task_uuid)
+        return fact.task_uuid is None or fact.task_uuid.lower() == self._task_uuid
 
     def _learn(self, turn: _Turn, facts: Iterable[Fact]) -> None:
         foreign: list[Any] = []
@@ -618,7 +634,7 @@ class Generation:
             turn.orders.append(KeepUnclaimed("foreign_task", json.dumps({"data": foreign}).encode()))
 
     def _output_id(self, name: str) -> UUID:
-        return uuid5(self.register.id, f"{self.register.task_uuid}/{name}")
+        return uuid5(self.register.id, f"{self._task_uuid}/{name}")
 
     def _learn_result(self, turn: _Turn, fact: Result) -> None:
         self._accept(turn, proof=True)
@@ -690,7 +706,7 @@ class Generation:
     def _loose(self, kind: type[WebhookError] | None) -> int:
         """How many errors fill no slot: Runware's own, or (None) those that did not validate."""
         loose = [record.error for record in self._records() if record.image_uuid is None]
-        return sum(isinstance(error, WebhookError) == (kind is WebhookError) for error in loose)
+        return sum(_is_runwares(error) == (kind is WebhookError) for error in loose)
 
     def _ask_now(self, turn: _Turn) -> None:
         if self._awaits_answer():
@@ -790,13 +806,7 @@ class Generation:
 
     def _end(self, turn: _Turn) -> list[Order]:
         register = self.register
-        complete = (
-            self._filled() >= register.expected
-            or register.over is not None
-            or register.dispatch.status == "refused"
-            or register.timed_out_at is not None
-        ) and all(record.status != "pending" for record in self._records())
-        if complete and register.completed_at is None and register.purged_at is None:
+        if register.completed_at is None and register.purged_at is None and self._is_complete():
             register.completed_at = turn.now
             self._note(turn, "completed")
             turn.visible = True
@@ -807,6 +817,11 @@ class Generation:
         if turn.changed:
             register.version += 1
         return turn.orders
+
+
+def _is_runwares(error: OutputError | None) -> TypeGuard[WebhookError]:
+    # A pydantic class asked about None answers in Python, and most have no error.
+    return error is not None and isinstance(error, WebhookError)
 
 
 def _rank(error: WebhookError) -> str:

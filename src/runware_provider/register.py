@@ -126,13 +126,29 @@ class Register:
 _register: TypeAdapter[Register] = TypeAdapter(Register)
 _request: TypeAdapter[Request] = TypeAdapter(Request)
 
+
+def _fields(model: Any) -> Any:
+    """What msgspec does not know by itself: an error of ours is its fields."""
+    if isinstance(model, BaseModel):
+        return model.__dict__
+    raise TypeError(type(model).__name__)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_fields)
+_NOT_QUICKLY = (ValueError, OverflowError, TypeError, RecursionError)
+"""What `_encoder` comes to with what only pydantic can write: characters beyond ASCII, which are kept as escapes, lone
+surrogates, numbers of more than 64 bits. For all else both write the same."""
+
 UPGRADES: Mapping[int, Callable[[JsonObject], JsonObject]] = {}
 """From the schema number that is the key to the next one."""
 
 
 def encode(register: Register) -> str:
     """`register` as ASCII JSON. Defaults are written too: to tell them apart takes longer than to write them."""
-    return _ascii(register, _register)
+    try:
+        return _encoder.encode(register).decode("ascii")
+    except _NOT_QUICKLY:
+        return _register.dump_json(register, ensure_ascii=True).decode("ascii")
 
 
 def decode(text: str | bytes) -> Register:
@@ -159,25 +175,10 @@ def _upgraded(raw: JsonObject) -> JsonObject:
 
 def encode_request(request: Request) -> str:
     """`request` as ASCII JSON."""
-    return _ascii(request, _request)
-
-
-def _ascii(value: T, slowly: TypeAdapter[T]) -> str:
-    """Both write the same; what the quick one cannot, like a number of 70 bits or a lone surrogate, is rare."""
     try:
-        return _encoder.encode(value).decode("ascii")
-    except (ValueError, OverflowError, TypeError, RecursionError):
-        return slowly.dump_json(value, ensure_ascii=True).decode("ascii")
-
-
-def _fields(model: Any) -> Any:
-    """What msgspec does not know by itself: an error of ours is its fields."""
-    if isinstance(model, BaseModel):
-        return model.__dict__
-    raise TypeError(type(model).__name__)
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_fields)
+        return _encoder.encode(request).decode("ascii")
+    except _NOT_QUICKLY:
+        return _request.dump_json(request, ensure_ascii=True).decode("ascii")
 
 
 def decode_request(text: str | bytes) -> Request:

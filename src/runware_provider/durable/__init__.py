@@ -151,7 +151,7 @@ class GenerationRuntime(Protocol):
     read, handed to a worker or told to a watcher before its commit. *At least once*: a task is given until it ends.
     """
 
-    async def create(self, birth: Birth) -> Created:
+    def create(self, birth: Birth) -> Awaitable[Created]:
         """Make a generation. Raises IdempotencyConflict when its key stands for another input; TooManyInFlight
         or OverBudget, but not for a key that has its generation already; StateUnavailable."""
 

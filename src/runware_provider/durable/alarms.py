@@ -19,8 +19,8 @@ class Alarms:
         self._now_ms = now_ms
         self._ring = ring
         self._burst = burst
-        self._at: dict[UUID, int] = {}
-        self._heap: list[tuple[int, UUID]] = []
+        self._at: dict[int, int] = {}  # by the number of the id: a UUID's own hash and order are Python
+        self._heap: list[tuple[int, int]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._stopped = False
@@ -29,21 +29,22 @@ class Alarms:
         return len(self._at)
 
     def __contains__(self, generation_id: UUID) -> bool:
-        return generation_id in self._at
+        return generation_id.int in self._at
 
     def set(self, generation_id: UUID, at_ms: int | None) -> None:
         """Wake `generation_id` at `at_ms` and not before; None: not at all.
 
         An alarm that is due and has not rung yet is not put off: what it is for has not been done.
         """
-        known = self._at.get(generation_id)
+        key = generation_id.int
+        known = self._at.get(key)
         if known is not None and (known == at_ms or known <= self._now_ms()):
             return
         if at_ms is None:
-            self._at.pop(generation_id, None)
+            self._at.pop(key, None)
             return
-        self._at[generation_id] = at_ms
-        heapq.heappush(self._heap, (at_ms, generation_id))
+        self._at[key] = at_ms
+        heapq.heappush(self._heap, (at_ms, key))
         if len(self._heap) > 4 * len(self._at) + 64:  # most of it is out of date
             self._heap = [(at, each) for each, at in self._at.items()]
             heapq.heapify(self._heap)
@@ -75,10 +76,10 @@ class Alarms:
         now = self._now_ms()
         due: list[UUID] = []
         while self._heap and self._heap[0][0] <= now and len(due) < self._burst:
-            at, generation_id = heapq.heappop(self._heap)
-            if self._at.get(generation_id) == at:
-                del self._at[generation_id]
-                due.append(generation_id)
+            at, key = heapq.heappop(self._heap)
+            if self._at.get(key) == at:
+                del self._at[key]
+                due.append(UUID(int=key))
         if due:
             self._ring(due)
         self._arm()

@@ -246,11 +246,12 @@ class Writes:
 
     def _add_money(self, entry: Entry, known_prices: dict[str, int]) -> None:
         generation = entry.generation
-        difference = generation.spent_micros() - entry.spent_before
+        spent, cost = generation.costs_micros()
+        difference = spent - entry.spent_before
         if difference:
             day = day_of(generation.register.created_at)
             self.spend[day] = self.spend.get(day, 0) + difference
-        model, cost = generation.register.model, generation.highest_cost_micros()
+        model = generation.register.model
         if model is not None and cost > max(known_prices.get(model, 0), self.prices.get(model, 0)):
             self.prices[model] = cost
 

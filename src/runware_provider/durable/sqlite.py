@@ -112,7 +112,7 @@ class SqliteRuntime:
 
     # The protocol
 
-    async def create(self, birth: Birth) -> Created:
+    def create(self, birth: Birth) -> asyncio.Future[Created]:
         """See `GenerationRuntime.create`."""
         request = encode_request(birth.request)
 
@@ -125,7 +125,7 @@ class SqliteRuntime:
                         return made_before(birth, known)
                     except IdempotencyConflict as error:
                         raise Refused(error) from error
-            if birth.id in batch.born or self._store.load(birth.id) is not None:
+            if birth.id.int in batch.born or self._store.load(birth.id) is not None:
                 return Created(birth.id, created=False)  # called again after StateUnavailable
             running = self._flag_counts["running"] + len(batch.born)
             if birth.max_in_flight is not None and running >= birth.max_in_flight:
@@ -147,14 +147,14 @@ class SqliteRuntime:
                 price_micros=price,
             )
             kept = request if len(request) <= REQUEST_CHARACTERS else None
-            entry = Entry(self._store.next_number, generation, 0, None, None, kept)
+            entry = Entry(birth.id, self._store.next_number, generation, 0, None, None, kept)
             self._store.next_number += 1
-            batch.born[birth.id] = Birthing(entry, request, birth.idempotency)
-            batch.touched[birth.id] = entry
-            self._carry_out(batch, birth.id, entry, orders)
+            batch.born[birth.id.int] = Birthing(entry, request, birth.idempotency)
+            batch.touched[birth.id.int] = entry
+            self._carry_out(batch, entry, orders)
             return Created(birth.id, created=True)
 
-        return await self._commits.submit(job)
+        return self._commits.submit(job)
 
     def call(
         self, generation_id: UUID, step: Step, reply: Reply[T], *, done: Assignment | None = None
@@ -365,11 +365,11 @@ class SqliteRuntime:
         """See `group_commit.Store`."""
         now = self._clock()
         now_ms = to_ms(now)
-        for generation_id, entry in batch.touched.items():
-            if batch.expired and generation_id in batch.expired:
+        for key, entry in batch.touched.items():
+            if key in batch.expired:
                 entry.next_alarm_ms = None
                 continue
-            rung = bool(batch.rung) and generation_id in batch.rung
+            rung = key in batch.rung
             if not rung and entry.alarm_ms is not None and entry.alarm_ms <= now_ms:
                 entry.next_alarm_ms = entry.alarm_ms  # due, and what it is for has not been done
                 continue
@@ -394,33 +394,33 @@ class SqliteRuntime:
             self._store.rollback()
         except sqlite3.Error as error:
             log.exception("rollback_failed", reason=str(error))
-        for generation_id in batch.touched:
-            self._registers.forget(generation_id)
+        for key in batch.touched:
+            self._registers.forget(key)
 
     def committed(self, batch: Batch) -> None:
         """See `group_commit.Store`: remember it, hand over its tasks, and wake those who wait for it."""
         self._count(batch)
         self._money.remember(batch)
         written = batch.written() if self._watchers else ()
-        news = [(id, write.version, marks_of(entry.generation)) for id, entry, write in written]
+        news = [(entry.id, write.version, marks_of(entry.generation)) for entry, write in written]
         self._registers.remember(batch)
         for number in batch.done:
             self._handout.ended(number)
         for assignment in (*batch.tasks, *batch.unparked):
             self._handout.give(assignment)
         if self._worker is not None:
-            for generation_id, entry in batch.touched.items():
-                self._alarms.set(generation_id, entry.alarm_ms)
+            for entry in batch.touched.values():
+                self._alarms.set(entry.id, entry.alarm_ms)
             for generation_id, ask in batch.asks:
                 self._ask(generation_id, ask)
         for generation_id, version, marks in news:
             self._watchers.tell(generation_id, version, marks)
-        for generation_id in batch.expired:
-            self._watchers.gone(generation_id)
+        for entry in batch.expired.values():
+            self._watchers.gone(entry.id)
 
     def _count(self, batch: Batch) -> None:
         """Keep what `stats` says true."""
-        for _, entry, write in batch.written():
+        for entry, write in batch.written():
             before = entry.flags
             if before == write.flags:
                 continue
@@ -428,9 +428,9 @@ class SqliteRuntime:
                 self._ended[status_of(entry.generation)] += 1
             for flag, bit in FLAGS.items():
                 self._flag_counts[flag] += bool(write.flags & bit) - bool(before & bit)
-        for generation_id in batch.expired:
+        for entry in batch.expired.values():
             for flag, bit in FLAGS.items():
-                self._flag_counts[flag] -= bool(batch.touched[generation_id].flags & bit)
+                self._flag_counts[flag] -= bool(entry.flags & bit)
         self._parked += batch.parked
         self._unclaimed += batch.unclaimed
         self._unclaimed_bytes += batch.unclaimed_bytes
@@ -446,41 +446,46 @@ class SqliteRuntime:
 
     def _step(self, batch: Batch, generation_id: UUID, step: Step) -> Generation:
         entry = self._entry(batch, generation_id)
-        before = entry.generation.version
-        orders = step(entry.generation)
-        if entry.generation.version != before:
+        generation = entry.generation
+        before = generation.register.version
+        orders = step(generation)
+        if generation.register.version != before:
             batch.changed.add(entry)
             entry.committed = False
-        self._carry_out(batch, generation_id, entry, orders)
-        return entry.generation
+        if orders:
+            self._carry_out(batch, entry, orders)
+        return generation
 
     def _entry(self, batch: Batch, generation_id: UUID) -> Entry:
-        entry = batch.touched.get(generation_id) or self._registers.get(generation_id)
+        key = generation_id.int
+        entry = batch.touched.get(key) or self._registers.get(key)
         if entry is None:
             row = self._store.load(generation_id)
             if row is None:
                 raise Refused(not_found(generation_id))
             generation = Generation(decode(row.register), self._policy)
             size, spent = len(row.register), generation.spent_micros()
-            entry = Entry(row.number, generation, row.flags, row.alarm_at, row.alarm_at, None, size, spent)
-        batch.touched[generation_id] = entry
+            entry = Entry(
+                generation_id, row.number, generation, row.flags, row.alarm_at, row.alarm_at, None, size, spent
+            )
+        batch.touched[key] = entry
         return entry
 
-    def _carry_out(self, batch: Batch, generation_id: UUID, entry: Entry, orders: list[Order]) -> None:
+    def _carry_out(self, batch: Batch, entry: Entry, orders: list[Order]) -> None:
         for order in orders:
             match order:
                 case Ask():
-                    batch.asks.append((generation_id, order))
+                    batch.asks.append((entry.id, order))
                 case KeepUnclaimed(reason=reason, body=body):
                     now_ms = to_ms(self._clock())
-                    batch.statements.append(partial(self._write_unclaimed, batch, generation_id, reason, body, now_ms))
+                    batch.statements.append(partial(self._write_unclaimed, batch, entry.id, reason, body, now_ms))
                 case Forget():
                     batch.forgotten.append(entry.number)
                     entry.request = None
                 case Expire():
-                    batch.expired[generation_id] = entry.number
+                    batch.expired[entry.id.int] = entry
                 case _:
-                    batch.tasks.append(Assignment(self._store.next_task, generation_id, order, 0))
+                    batch.tasks.append(Assignment(self._store.next_task, entry.id, order, 0))
                     self._store.next_task += 1
 
     def _write_unclaimed(self, batch: Batch, generation_id: UUID | None, reason: str, body: bytes, now_ms: int) -> None:
@@ -507,7 +512,7 @@ class SqliteRuntime:
 
     async def _alarm(self, generation_id: UUID) -> None:
         def job(batch: Batch) -> None:
-            batch.rung.add(generation_id)
+            batch.rung.add(generation_id.int)
             self._step(batch, generation_id, lambda generation: generation.alarm(self._clock()))
 
         try:

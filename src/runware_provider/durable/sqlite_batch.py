@@ -1,7 +1,7 @@
 """What a batch has done so far: to be written in one transaction, and to be told once it is committed."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -31,9 +31,10 @@ class Entry:
     `alarm_ms` is later than the file's after alarms that changed nothing but their own time. `committed`: nothing of it
     waits for that. `shelf`: where it is among `Registers`. `request` is None when the file has to be asked.
     `next_alarm_ms`, `write` and `next_spent_micros` are what the batch that touched it wants, and mean nothing outside
-    of it: one batch has it at a time. (Here and not in mappings: Python computes a UUID's hash anew for each of those.)
+    of it: one batch has it at a time.
     """
 
+    id: UUID
     number: int
     generation: Generation
     flags: int
@@ -49,7 +50,8 @@ class Entry:
     shelf: "Shelf | None" = None
 
 
-Shelf = OrderedDict[UUID, Entry]
+Shelf = OrderedDict[int, Entry]
+"""Here and in a batch a generation's key is the number of its id: a UUID's own hash and equality are Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +70,29 @@ class Batch:
     `spend`: what this adds to which day. The counts are differences.
     """
 
-    touched: dict[UUID, Entry] = field(default_factory=dict)
+    touched: dict[int, Entry] = field(default_factory=dict)
     changed: set[Entry] = field(default_factory=set)
-    born: dict[UUID, Birthing] = field(default_factory=dict)
+    born: dict[int, Birthing] = field(default_factory=dict)
     keys: dict[str, tuple[UUID, str]] = field(default_factory=dict)
     tasks: list[Assignment] = field(default_factory=list)
     unparked: list[Assignment] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
     asks: list[tuple[UUID, Ask]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
-    expired: dict[UUID, int] = field(default_factory=dict)
+    expired: dict[int, Entry] = field(default_factory=dict)
     spend: dict[int, int] = field(default_factory=dict)
     prices: dict[str, int] = field(default_factory=dict)
     statements: list[Callable[[], Any]] = field(default_factory=list)
-    rung: set[UUID] = field(default_factory=set)
+    rung: set[int] = field(default_factory=set)
     silenced: list[Entry] = field(default_factory=list)
     known_prices: Mapping[str, int] = field(default_factory=dict)
     parked: int = 0
     unclaimed: int = 0
     unclaimed_bytes: int = 0
 
-    def written(self) -> Iterator[tuple[UUID, Entry, Write]]:
+    def written(self) -> list[tuple[Entry, Write]]:
         """What was written about which generation."""
-        for generation_id, entry in self.touched.items():
-            if entry.write is not None:
-                yield generation_id, entry, entry.write
+        return [(entry, entry.write) for entry in self.touched.values() if entry.write is not None]
 
     def has_writes(self) -> bool:
         """Whether there is anything to commit."""
@@ -101,13 +101,13 @@ class Batch:
 
     def write(self, store: SqliteStore) -> None:
         """Write everything into the transaction that is open."""
-        for generation_id, birthing in self.born.items():
-            store.insert(generation_id, self._row(birthing.entry), birthing.request)
+        for birthing in self.born.values():
+            store.insert(birthing.entry.id, self._row(birthing.entry), birthing.request)
             self.changed.discard(birthing.entry)
             if birthing.idempotency is not None:
-                store.insert_idempotency(*birthing.idempotency, generation_id)
+                store.insert_idempotency(*birthing.idempotency, birthing.entry.id)
         if self.changed:
-            store.update(self._row(entry) for entry in self.changed)
+            store.update([self._row(entry) for entry in self.changed])
         if self.tasks:
             store.insert_tasks(self.tasks)
         if self.done:
@@ -117,7 +117,7 @@ class Batch:
         if self.forgotten:
             store.forget_requests(self.forgotten)
         if self.expired:
-            store.expire(self.expired.values())
+            store.expire(entry.number for entry in self.expired.values())
         for day, micros in self.spend.items():
             store.add_spend(day, micros)
         for model, micros in self.prices.items():
@@ -127,15 +127,16 @@ class Batch:
 
     def _row(self, entry: Entry) -> Write:
         generation = entry.generation
-        spent = entry.next_spent_micros = generation.spent_micros()
+        spent, cost = generation.costs_micros()
+        entry.next_spent_micros = spent
         if spent != entry.spent_micros:
             day = day_of(generation.register.created_at)
             self.spend[day] = self.spend.get(day, 0) + spent - entry.spent_micros
-        model, cost = generation.register.model, generation.highest_cost_micros()
+        model = generation.register.model
         if model is not None and cost > max(self.known_prices.get(model, 0), self.prices.get(model, 0)):
             self.prices[model] = cost
         text = encode(generation.register)
-        entry.write = Write(generation.version, flags_of(generation), entry.next_alarm_ms, text, entry.number)
+        entry.write = Write(generation.register.version, flags_of(generation), entry.next_alarm_ms, text, entry.number)
         return entry.write
 
 
@@ -147,23 +148,23 @@ class Registers:
         self._settled: Shelf = OrderedDict()
         self._bytes = 0
 
-    def get(self, generation_id: UUID) -> Entry | None:
+    def get(self, key: int) -> Entry | None:
         """The register, when it is here."""
-        return self._running.get(generation_id) or self._settled.get(generation_id)
+        return self._running.get(key) or self._settled.get(key)
 
     def committed(self, generation_id: UUID) -> Entry | None:
         """The register, when it is here and as the file has it."""
-        entry = self.get(generation_id)
+        entry = self.get(generation_id.int)
         return entry if entry is not None and entry.committed else None
 
     def all(self) -> list[Entry]:
         """Those that are here."""
         return [*self._running.values(), *self._settled.values()]
 
-    def forget(self, generation_id: UUID) -> None:
+    def forget(self, key: int) -> None:
         """It is no longer what the file says."""
-        if entry := self.get(generation_id):
-            self._take(generation_id, entry)
+        if entry := self.get(key):
+            self._take(key, entry)
 
     def clear(self) -> None:
         """Forget them all."""
@@ -175,7 +176,7 @@ class Registers:
         """What `batch` touched is what the file says."""
         for entry in batch.silenced:
             entry.kept_alarm_ms = None
-        for generation_id, entry in batch.touched.items():
+        for key, entry in batch.touched.items():
             entry.alarm_ms = entry.next_alarm_ms
             entry.committed = True
             size = entry.size
@@ -184,16 +185,16 @@ class Registers:
                 entry.spent_micros, entry.write = entry.next_spent_micros, None
             shelf = self._settled if entry.generation.settled else self._running
             if entry.shelf is shelf:
-                shelf.move_to_end(generation_id)
+                shelf.move_to_end(key)
                 self._bytes += entry.size - size
                 continue
             if entry.shelf is not None:
-                del entry.shelf[generation_id]
+                del entry.shelf[key]
                 self._bytes -= size
-            shelf[generation_id], entry.shelf = entry, shelf
+            shelf[key], entry.shelf = entry, shelf
             self._bytes += entry.size
-        for generation_id in batch.expired:
-            self.forget(generation_id)
+        for key in batch.expired:
+            self.forget(key)
         while len(self._settled) > CACHED_SETTLED:
             self._drop(self._settled)
         while self._settled and (len(self._settled) + len(self._running) > CACHED_REGISTERS or self._is_large()):
@@ -207,9 +208,9 @@ class Registers:
     def _drop(self, shelf: Shelf) -> None:
         self._take(*next(iter(shelf.items())))
 
-    def _take(self, generation_id: UUID, entry: Entry) -> None:
+    def _take(self, key: int, entry: Entry) -> None:
         if entry.shelf is not None:
-            del entry.shelf[generation_id]
+            del entry.shelf[key]
             entry.shelf = None
             self._bytes -= entry.size
 

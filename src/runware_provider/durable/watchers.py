@@ -67,7 +67,7 @@ class Watchers:
     """Call `tell` with what has been committed, `release` when nobody is to wait any longer."""
 
     def __init__(self) -> None:
-        self._waiting: dict[UUID, list[_Watcher]] = {}
+        self._waiting: dict[int, list[_Watcher]] = {}  # by the number of the id: a UUID's own hash is Python
         self._feeds: set[Feed] = set()
         self._released = False
 
@@ -93,7 +93,7 @@ class Watchers:
 
     def ids(self) -> list[UUID]:
         """Those that somebody waits for."""
-        return list(self._waiting)
+        return [UUID(int=key) for key in self._waiting]
 
     async def wait(
         self, generation_id: UUID, after: int, marks: int, read: Callable[[], Awaitable[tuple[int, int]]]
@@ -101,7 +101,7 @@ class Watchers:
         """See `GenerationRuntime.changed`; `read` gives the committed version and its marks, if any are asked for."""
         loop = asyncio.get_running_loop()
         watcher = _Watcher(after, marks, loop.create_future())
-        self._waiting.setdefault(generation_id, []).append(watcher)  # before reading: no change falls between
+        self._waiting.setdefault(generation_id.int, []).append(watcher)  # before reading: no change falls between
         try:
             while True:
                 version, present = await read()
@@ -120,7 +120,7 @@ class Watchers:
         """Wake those who wait for this version. `marks`: None when they are not known."""
         for feed in self._feeds:
             feed.tell(generation_id, version)
-        for watcher in self._waiting.get(generation_id, ()):
+        for watcher in self._waiting.get(generation_id.int, ()):
             if watcher.future.done():
                 continue
             if marks is None and watcher.marks and version > watcher.after:
@@ -130,18 +130,18 @@ class Watchers:
 
     def gone(self, generation_id: UUID) -> None:
         """Tell those who wait for this generation that it exists no more."""
-        self._fail(generation_id, not_found(generation_id))
+        self._fail(generation_id.int, not_found(generation_id))
 
     def release(self) -> None:
         """Wake everybody with ServiceStopping, from now on too."""
         self._released = True
         for feed in self._feeds:
             feed.release()
-        for generation_id in self._waiting:
-            self._fail(generation_id, _stopping())
+        for key in self._waiting:
+            self._fail(key, _stopping())
 
-    def _fail(self, generation_id: UUID, error: Exception) -> None:
-        for watcher in self._waiting.get(generation_id, ()):
+    def _fail(self, key: int, error: Exception) -> None:
+        for watcher in self._waiting.get(key, ()):
             if not watcher.future.done():
                 watcher.future.set_exception(error)
 
@@ -149,10 +149,10 @@ class Watchers:
         future = watcher.future
         if future.done() and not future.cancelled():
             future.exception()  # seen, so that asyncio does not complain of it
-        remaining = self._waiting[generation_id]
+        remaining = self._waiting[generation_id.int]
         remaining.remove(watcher)
         if not remaining:
-            del self._waiting[generation_id]
+            del self._waiting[generation_id.int]
 
 
 def _stopping() -> ServiceStopping:
