@@ -49,8 +49,8 @@ async def test_twenty_thousand_generations_leave_the_cache_within_its_bounds(ope
         runtime.start(Scribe(runtime, act), slots=slots())
         for _ in range(40):
             births = [a_birth() for _ in range(500)]
-            lives = [runtime.call(birth.id, live, version) for birth in births]
-            await asyncio.gather(*(runtime.create(birth) for birth in births), *lives)
+            made = [runtime.create(birth) for birth in births]
+            await asyncio.gather(*made, *(runtime.call(birth.id, live, version) for birth in births))
         await eventually(lambda: idle(runtime), within=30)
 
         assert (await runtime.stats()).running == 0
