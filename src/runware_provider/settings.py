@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -271,6 +272,7 @@ def variable(field: str) -> str:
     return "RUNWARE_API_KEY" if field == "runware_api_key" else PREFIX + field.upper()
 
 
+@lru_cache(64)  # asked about every request's `Host`
 def is_loopback(host: str) -> bool:
     """Whether `host` (a name or an address) is this machine only."""
     try:

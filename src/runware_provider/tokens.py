@@ -4,7 +4,6 @@ import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from hashlib import sha256
-from urllib.parse import urlencode
 from uuid import UUID
 
 WEBHOOK_PATH = "/webhooks/runware"
@@ -32,8 +31,7 @@ class WebhookTokens:
 
     def webhook_url(self, public_url: str, generation_id: UUID) -> str:
         """The address that Runware is given."""
-        query = urlencode({"generation_id": generation_id, "token": self.token(generation_id)})
-        return f"{public_url}{WEBHOOK_PATH}?{query}"
+        return f"{public_url}{WEBHOOK_PATH}?generation_id={generation_id}&token={self.token(generation_id)}"
 
     @staticmethod
     def _sign(secret: bytes, generation_id: UUID) -> str:

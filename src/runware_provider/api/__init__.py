@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from runware_provider.api import generations, operations, problems
 from runware_provider.api.content import output_content
-from runware_provider.api.creation import PlainCreation
+from runware_provider.api.creation import PlainlyCreating
 from runware_provider.api.document import GUARDED, describe
 from runware_provider.api.events import EventStreams
 from runware_provider.api.guard import Guard
@@ -45,7 +45,7 @@ def create_app(ctx: Context) -> FastAPI:
         webhook(ctx),
         Route("/v1/generations/{generation_id}/outputs/{output_id}/content", content, methods=["GET"], name="content"),
     ]
-    app.router.routes.insert(1, PlainCreation(partial(generations.create_and_wait, ctx), app.router))
+    app.create = partial(generations.create_and_wait, ctx)
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
     streams, statistics = EventStreams(ctx), Statistics(ctx)
     app.include_router(generations.router(ctx, streams))
@@ -64,8 +64,8 @@ def health_app(ctx: Context) -> FastAPI:
     return app
 
 
-def _bare(**options: Any) -> FastAPI:
-    return FastAPI(
+def _bare(**options: Any) -> PlainlyCreating:
+    return PlainlyCreating(
         redirect_slashes=False,  # the address it would name is http:// behind a proxy that ends TLS
         # FastAPI's own shows whole queries, a webhook's token among them; ours are in `tracing` and `metrics`.
         telemetry={"tracing": False, "metrics": False, "logs": False},

@@ -1,67 +1,91 @@
 """`POST /v1/generations`, for the request as nearly every client sends it: one body, read once, and nothing around it.
 
-Whatever is not so, or is wrong, goes the way of the route that FastAPI describes, which has the words for it.
+Whatever is not so, or is wrong, goes to the route that FastAPI describes, which has the words for it. In front of the
+application and not in it: a request that waits is resumed through all that lies between, and there are ten layers.
 """
 
 from collections.abc import Awaitable, Callable
 
+from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from runware_provider.api import problems
 from runware_provider.types import CreateArgs
 
 Create = Callable[[CreateArgs, str | None], Awaitable[Response]]
 """Makes the generation and answers, after the wait that the caller prefers."""
 
+PATH = "/v1/generations"
 MAX_HEADER = 255
-"""Characters of `Idempotency-Key` and `Prefer`, as the described route has them."""
-
-_DESCRIBED = "runware_provider.described"
+"""Bytes of `Idempotency-Key` and `Prefer`, as the described route has them."""
 
 
-class PlainCreation(Route):
-    """The route. `described` is where the rest goes: an application in which this route may be met again."""
+class PlainlyCreating(FastAPI):
+    """An application whose `create` is used for plain requests for images, when it is set."""
 
-    def __init__(self, create: Create, described: ASGIApp) -> None:
-        super().__init__("/v1/generations", _Endpoint(create, described), methods=["POST"], include_in_schema=False)
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """See `Route`."""
-        if scope["type"] != "http" or scope["method"] != "POST" or _DESCRIBED in scope:
-            return Match.NONE, {}
-        return super().matches(scope)
-
-
-class _Endpoint:
-    def __init__(self, create: Create, described: ASGIApp) -> None:
-        self._create = create
-        self._described = described
+    create: Create | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        headers = request.headers
-        key, prefer = headers.get("idempotency-key"), headers.get("prefer")
-        plain = (
-            headers.get("content-type") == "application/json"
-            and (key is None or 0 < len(key) <= MAX_HEADER)
-            and (prefer is None or len(prefer) <= MAX_HEADER)
-        )
-        if not plain:
-            await self._described({**scope, _DESCRIBED: True}, receive, send)
+        """See ASGI."""
+        if (
+            self.create is not None
+            and scope["type"] == "http"
+            and scope["path"] == PATH
+            and scope["method"] == "POST"
+            and not scope.get("root_path")
+        ):
+            await self._plainly(self.create, scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _plainly(self, create: Create, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        key, prefer = headers.get(b"idempotency-key", b"-"), headers.get(b"prefer", b"")
+        if (
+            headers.get(b"content-type") != b"application/json"
+            or len(headers) != len(scope["headers"])  # one of them came twice
+            or not 0 < len(key) <= MAX_HEADER
+            or len(prefer) > MAX_HEADER
+        ):
+            await super().__call__(scope, receive, send)
             return
-        body = await request.body()
+        body = await _whole(receive)
+        if body is None:  # the client left, and nobody waits for an answer
+            return
         try:
             args = CreateArgs.model_validate_json(body)
         except ValidationError:
-            await self._described({**scope, _DESCRIBED: True}, _once(body, receive), send)
+            await super().__call__(scope, _once(body, receive), send)
             return
-        if key is not None:
-            args = args.model_copy(update={"idempotency_key": key})
-        response = await self._create(args, prefer)
+        if b"idempotency-key" in headers:
+            args = args.model_copy(update={"idempotency_key": key.decode("latin-1")})
+        try:
+            response = await create(args, prefer.decode("latin-1"))
+        except Exception as error:  # noqa: BLE001  what nobody foresaw is raised again
+            try:
+                response = await problems.answer(Request(scope), error)
+            except Exception:
+                await problems.unexpected()(scope, receive, send)
+                raise
         await response(scope, receive, send)
+
+
+async def _whole(receive: Receive) -> bytes | None:
+    """The body; None when its sender left before its end."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return body
+    pieces = bytearray()
+    while message["type"] == "http.request":
+        pieces += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(pieces)
+        message = await receive()
+    return None
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

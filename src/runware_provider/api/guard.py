@@ -3,9 +3,10 @@
 import asyncio
 import re
 from collections.abc import Callable
+from itertools import chain
+from typing import overload
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +15,7 @@ from runware_provider.api.problems import problem
 from runware_provider.sessions import COOKIE, ClientTokens, Sessions
 from runware_provider.settings import is_loopback
 from runware_provider.tokens import WEBHOOK_PATH
-from runware_provider.tracing import incoming
+from runware_provider.tracing import incoming, listening
 from runware_provider.web.paths import SIGN_IN, STATIC, is_page, sign_in_first, signed_out
 
 OPEN_PATHS = frozenset({WEBHOOK_PATH, "/healthz", "/readyz"})
@@ -67,7 +68,7 @@ class Guard:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = _Head(scope)
         if len(scope["query_string"]) > MAX_QUERY or _size(scope) > MAX_HEADERS:
             refusal = problem(431, f"a query of at most {MAX_QUERY} and headers of at most {MAX_HEADERS} bytes, please")
             await self._refuse(refusal, scope, receive, send)
@@ -82,6 +83,9 @@ class Guard:
         if not length.isdecimal() or int(length[:19]) > most:
             await self._refuse(_too_large(most), scope, receive, send)
             return
+        if not listening():
+            await self._limited(scope, receive, send, most)
+            return
         with incoming(headers.get("traceparent")):
             await self._limited(scope, receive, send, most)
 
@@ -90,7 +94,7 @@ class Guard:
             self._count(refusal.status_code)
         await refusal(scope, receive, send)
 
-    def _may_not(self, scope: Scope, headers: Headers) -> Response | None:
+    def _may_not(self, scope: Scope, headers: "_Head") -> Response | None:
         """What to answer to who may not ask this; None for who may."""
         if self._tokens:
             scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -114,7 +118,7 @@ class Guard:
             return problem(403, "a page of another site may not change anything here")
         return None
 
-    def _signed_in(self, headers: Headers) -> bool:
+    def _signed_in(self, headers: "_Head") -> bool:
         return self._sessions.holds(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
@@ -164,7 +168,7 @@ def _too_large(most: int) -> Response:
     return problem(413, f"the body is over {most} bytes{setting}", issues=[("body", "is too large")])
 
 
-def _from_elsewhere(headers: Headers) -> bool:
+def _from_elsewhere(headers: "_Head") -> bool:
     """Whether a browser says that a page of another origin asks. What is no browser says nothing."""
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -174,4 +178,22 @@ def _from_elsewhere(headers: Headers) -> bool:
 
 
 def _size(scope: Scope) -> int:
-    return sum(len(name) + len(value) for name, value in scope["headers"])
+    return sum(map(len, chain.from_iterable(scope["headers"])))
+
+
+class _Head:
+    """The headers of a request, of each the first; looked through once and not for each question."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, scope: Scope) -> None:
+        self._values: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The header `name`, in lower case."""
+        value = self._values.get(name.encode())
+        return default if value is None else value.decode("latin-1")

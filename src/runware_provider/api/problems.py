@@ -149,6 +149,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
+async def answer(request: Request, error: Exception) -> Response:
+    """What a route outside of an installed application answers to what it raised. Raises what nobody foresaw again."""
+    if isinstance(error, RunwareProviderError):
+        return await _provider_error(request, error)
+    if isinstance(error, StoreUnavailable):
+        return await _store_unavailable(request, error)
+    raise error
+
+
 async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  for the type checker: it is installed for this
     content_type = request.headers.get("content-type", "")
@@ -184,6 +193,11 @@ def _allowed(request: Request) -> list[str]:
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:  # noqa: ARG001  the server logs it
+    return unexpected()
+
+
+def unexpected() -> Response:
+    """What is said of what nobody foresaw."""
     return problem(500, "something went wrong here; the log says what")
 
 
