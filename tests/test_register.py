@@ -194,7 +194,7 @@ def test_the_largest_register_stays_under_its_maximum() -> None:
     assert decode(text) == generation.register
 
 
-_ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
+_ANY_TEXT = st.text(max_size=8)  # of lone surrogates `schemas` frees what comes, and refuses what is sent
 _ANY_JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -208,7 +208,7 @@ _ANY_JSON = st.recursive(
 
 @given(_ANY_JSON)
 def test_whatever_runware_sends_is_written_as_ascii_and_read_as_it_was(raw: Any) -> None:
-    """Characters beyond ASCII, lone surrogates and numbers of any length are for the slower of two encoders."""
+    """Characters beyond ASCII and numbers of any length are for the slower of two encoders."""
     register = a_generation().register
     output_id = next(iter(register.outputs), UUID(int=1))
     error = webhook_error([{"it": raw}])

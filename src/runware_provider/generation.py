@@ -12,7 +12,7 @@ with every call that changed something; a call that leaves it alone needs no com
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any, Self, TypeGuard, TypeVar, assert_never
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from runware_provider.errors import (
     ContentRejected,
@@ -69,7 +69,6 @@ from runware_provider.types import (
     Stored,
     StoreOutput,
     SuccessOutput,
-    TimelineEntry,
     Unknown,
 )
 
@@ -80,9 +79,6 @@ FORMER_URLS = 8
 TIMELINE_ENTRIES = 64
 DISPATCH_CAP = timedelta(minutes=1)
 STORE_CAP = timedelta(minutes=10)
-
-
-_TIMELINE = TypeAdapter(list[TimelineEntry])
 
 
 @dataclass(slots=True)
@@ -373,7 +369,34 @@ class Generation:
 
     def alarm_at(self, now: datetime) -> datetime | None:
         """When `alarm` is to be called next; None when nothing is awaited."""
-        return min(self._wishes(now), default=None)
+        register, dispatch = self.register, self.register.dispatch
+        expires_at = self._expires_at() if self.policy.retention is not None else None
+        wishes = [] if expires_at is None else [expires_at]
+        if register.deleted_at is not None:
+            if not register.purging and register.purged_at is None:
+                wishes.append(register.deleted_at + self.policy.undo)
+            return min(wishes, default=None)
+        if dispatch.status == "queued":
+            wishes.append(register.deadline)
+            if dispatch.retry_at is not None:
+                wishes.append(dispatch.retry_at)
+        elif dispatch.status == "sending":
+            wishes.append(dispatch.since + self.policy.patience)
+        for record in register.outputs.values():
+            if record.retry_at is not None:
+                wishes.append(record.retry_at)  # noqa: PERF401  a comprehension is a call
+        if self._awaits_answer():
+            ask_at = next_ask(
+                now,
+                since=dispatch.since,
+                deadline=register.deadline,
+                policy=self.policy,
+                unknown=dispatch.status == "unknown",
+                told=register.timed_out_at is not None or register.over is not None,
+            )
+            if ask_at is not None:
+                wishes.append(ask_at)
+        return min(wishes, default=None)
 
     def alarm(self, now: datetime) -> list[Order]:
         """Do what is due."""
@@ -403,37 +426,6 @@ class Generation:
         elif self._awaits_answer():
             turn.orders.append(Ask(register.task_uuid, details=dispatch.status == "unknown" or now > register.deadline))
         return self._end(turn)
-
-    def _wishes(self, now: datetime) -> Iterator[datetime]:
-        register, dispatch = self.register, self.register.dispatch
-        if register.deleted_at is not None:
-            if not register.purging and register.purged_at is None:
-                yield register.deleted_at + self.policy.undo
-            if (expires_at := self._expires_at()) is not None:
-                yield expires_at
-            return
-        if dispatch.status == "queued":
-            yield register.deadline
-            if dispatch.retry_at is not None:
-                yield dispatch.retry_at
-        elif dispatch.status == "sending":
-            yield dispatch.since + self.policy.patience
-        for record in register.outputs.values():
-            if record.retry_at is not None:
-                yield record.retry_at
-        if (expires_at := self._expires_at()) is not None:
-            yield expires_at
-        if self._awaits_answer():
-            ask_at = next_ask(
-                now,
-                since=dispatch.since,
-                deadline=register.deadline,
-                policy=self.policy,
-                unknown=dispatch.status == "unknown",
-                told=register.timed_out_at is not None or register.over is not None,
-            )
-            if ask_at is not None:
-                yield ask_at
 
     def _expires_at(self) -> datetime | None:
         """When state may let go of it: complete, in the read model, and with nothing still under way."""
@@ -482,7 +474,7 @@ class Generation:
         register, projection = self.register, self.register.projection
         outputs = self.outputs()
         prompt_free = register.purged_at is not None
-        stored = sum(isinstance(output, SuccessOutput) for output in outputs)
+        stored = len([output for output in outputs if output.type == "success"])
         failed = self._slots_failed()
         model = request.input.get("model")
         return GenerationState(
@@ -510,7 +502,7 @@ class Generation:
             deleted_at=register.deleted_at,
             deadline=register.deadline,
             settled=self.settled,
-            timeline=_TIMELINE.validate_python(register.timeline, from_attributes=True),
+            timeline=_entries(register.timeline),
         )
 
     def outputs(self) -> list[Output]:
@@ -541,16 +533,16 @@ class Generation:
                         id=output_id, error=_own(record.error), raw=_copied(record.item), created_at=record.created_at
                     )
                 )
-        verdict = self._task_error()
-        if verdict is not None and self.register.completed_at is not None:
-            outputs += [
-                ErrorOutput(
-                    id=uuid5(self.register.id, f"slot/{slot}"),
-                    error=_own(verdict),
-                    created_at=self.register.completed_at,
-                )
-                for slot in range(self._filled(), self.register.expected)
-            ]
+        filled, completed_at = self._filled(), self.register.completed_at
+        if completed_at is not None and filled < self.register.expected:
+            verdict = self._task_error()
+            if verdict is not None:
+                outputs += [
+                    ErrorOutput(
+                        id=uuid5(self.register.id, f"slot/{slot}"), error=_own(verdict), created_at=completed_at
+                    )
+                    for slot in range(filled, self.register.expected)
+                ]
         return outputs
 
     def _error(self) -> GenerationError | None:
@@ -571,10 +563,14 @@ class Generation:
         return filled
 
     def _slots_failed(self) -> int:
-        failed = sum(record.image_uuid is not None and record.status == "error" for record in self._records())
-        empty = self.register.expected - self._filled()
-        if self.register.completed_at is not None and self._task_error() is not None:
-            failed += max(0, empty)
+        failed = filled = 0
+        for record in self.register.outputs.values():
+            if record.image_uuid is not None:
+                filled += 1
+                failed += record.status == "error"
+        empty = self.register.expected - filled
+        if empty > 0 and self.register.completed_at is not None and self._task_error() is not None:
+            failed += empty
         return failed
 
     def _records(self) -> Iterable[OutputRecord]:
@@ -612,7 +608,14 @@ class Generation:
             or register.timed_out_at is not None
             or register.dispatch.status == "refused"
             or self._filled() >= register.expected
-        ) and all(record.status != "pending" for record in self._records())
+        ) and not self._is_trying()
+
+    def _is_trying(self) -> bool:
+        """Whether what became of some output is still open."""
+        for record in self.register.outputs.values():  # noqa: SIM110  a generator is a call for each, at every turn
+            if record.status == "pending":
+                return True
+        return False
 
     # Learning
 
@@ -817,6 +820,11 @@ class Generation:
         if turn.changed:
             register.version += 1
         return turn.orders
+
+
+def _entries(timeline: Iterable[Happening]) -> Any:
+    """`timeline` for pydantic: of plain mappings it makes entries by itself, of other objects it asks what they are."""
+    return [{"at": each.at, "event": each.event, "note": each.note} for each in timeline]
 
 
 def _is_runwares(error: OutputError | None) -> TypeGuard[WebhookError]:

@@ -136,8 +136,8 @@ def _fields(model: Any) -> Any:
 
 _encoder = msgspec.json.Encoder(enc_hook=_fields)
 _NOT_QUICKLY = (ValueError, OverflowError, TypeError, RecursionError)
-"""What `_encoder` comes to with what only pydantic can write: characters beyond ASCII, which are kept as escapes, lone
-surrogates, numbers of more than 64 bits. For all else both write the same."""
+"""What `_encoder` comes to with what only pydantic can write: characters beyond ASCII, which are kept as escapes, and
+numbers of more than 64 bits. For all else both write the same."""
 
 UPGRADES: Mapping[int, Callable[[JsonObject], JsonObject]] = {}
 """From the schema number that is the key to the next one."""

@@ -76,19 +76,19 @@ class GenerationStub:
         self._clock = clock
         self.id = id
 
-    async def get_state(self) -> GenerationState:
+    def get_state(self) -> Awaitable[GenerationState]:
         """The last committed state."""
-        return await self._runtime.get_state(self.id)
+        return self._runtime.get_state(self.id)
 
-    async def get_request(self) -> Request:
+    def get_request(self) -> Awaitable[Request]:
         """What was asked for."""
-        return await self._runtime.get_request(self.id)
+        return self._runtime.get_request(self.id)
 
-    async def record_dispatching(self, attempt: int) -> UUID | None:
+    def record_dispatching(self, attempt: int) -> Awaitable[UUID | None]:
         """Take the lease for one attempt; the `taskUUID` to send it under, None when it is not to be sent."""
 
         def step(generation: Generation) -> list[Order]:
-            return generation.record_dispatching(attempt, self._now())
+            return generation.record_dispatching(attempt, self._clock())
 
         def granted(generation: Generation) -> UUID | None:
             dispatch = generation.register.dispatch
@@ -96,12 +96,14 @@ class GenerationStub:
                 generation.register.task_uuid if dispatch.status == "sending" and dispatch.attempt == attempt else None
             )
 
-        return await self._runtime.call(self.id, step, granted)
+        return self._runtime.call(self.id, step, granted)
 
-    async def record_dispatch(self, attempt: int, outcome: DispatchOutcome, done: Assignment | None = None) -> None:
+    def record_dispatch(
+        self, attempt: int, outcome: DispatchOutcome, done: Assignment | None = None
+    ) -> Awaitable[None]:
         """How an attempt ended."""
-        await self._runtime.call(
-            self.id, lambda generation: generation.record_dispatch(attempt, outcome, self._now()), _nothing, done=done
+        return self._runtime.call(
+            self.id, lambda generation: generation.record_dispatch(attempt, outcome, self._clock()), _nothing, done=done
         )
 
     def record_webhook(self, delivery: Delivery) -> Awaitable[None]:
@@ -109,11 +111,13 @@ class GenerationStub:
         now = self._clock()
         return self._runtime.call(self.id, lambda generation: generation.record_webhook(delivery, now), _nothing)
 
-    async def record_response(self, answer: Answer) -> None:
+    def record_response(self, answer: Answer) -> Awaitable[None]:
         """What Runware said when asked."""
-        await self._runtime.call(self.id, lambda generation: generation.record_response(answer, self._now()), _nothing)
+        return self._runtime.call(
+            self.id, lambda generation: generation.record_response(answer, self._clock()), _nothing
+        )
 
-    async def to_store(self, output_id: UUID) -> ToStore:
+    def to_store(self, output_id: UUID) -> Awaitable[ToStore]:
         """Where one output is to be fetched from, if it still is."""
 
         def reply(generation: Generation) -> ToStore:
@@ -124,13 +128,13 @@ class GenerationStub:
                 return ToStore(None, 1, kept, register.purged_at is not None)
             return ToStore(record.url, record.attempts + 1)
 
-        return await self._runtime.look(self.id, reply)
+        return self._runtime.look(self.id, reply)
 
-    async def confirm_outputs(self, confirmations: Sequence[Confirmation], done: Assignment | None = None) -> None:
+    def confirm_outputs(self, confirmations: Sequence[Confirmation], done: Assignment | None = None) -> Awaitable[None]:
         """What became of outputs. Raises Superseded, and keeps nothing, when a stored image is not the one kept."""
 
         def step(generation: Generation) -> list[Order]:
-            orders = generation.confirm_outputs(confirmations, self._now())
+            orders = generation.confirm_outputs(confirmations, self._clock())
             register = generation.register
             for confirmation in confirmations:
                 if isinstance(confirmation, Stored):
@@ -140,33 +144,32 @@ class GenerationStub:
                         raise Superseded(confirmation.key)
             return orders
 
-        await self._runtime.call(self.id, step, _nothing, done=done)
+        return self._runtime.call(self.id, step, _nothing, done=done)
 
-    async def record_projection(self, version: int, done: Assignment | None = None) -> None:
+    def record_projection(self, version: int, done: Assignment | None = None) -> Awaitable[None]:
         """The read model has `version`."""
-        await self._runtime.call(
-            self.id, lambda generation: generation.record_projection(version, self._now()), _nothing, done=done
+        return self._runtime.call(
+            self.id, lambda generation: generation.record_projection(version, self._clock()), _nothing, done=done
         )
 
-    async def set_error(self, error: ProjectionFailed, version: int, done: Assignment | None = None) -> None:
+    def set_error(self, error: ProjectionFailed, version: int, done: Assignment | None = None) -> Awaitable[None]:
         """The read model refused `version`."""
-        await self._runtime.call(
-            self.id, lambda generation: generation.set_error(error, version, self._now()), _nothing, done=done
+        return self._runtime.call(
+            self.id, lambda generation: generation.set_error(error, version, self._clock()), _nothing, done=done
         )
 
-    async def record_purge(self, done: Assignment | None = None) -> None:
+    def record_purge(self, done: Assignment | None = None) -> Awaitable[None]:
         """The objects are gone."""
-        await self._runtime.call(self.id, lambda generation: generation.record_purge(self._now()), _nothing, done=done)
+        return self._runtime.call(
+            self.id, lambda generation: generation.record_purge(self._clock()), _nothing, done=done
+        )
 
-    async def tell(self, wish: Wish) -> int:
+    def tell(self, wish: Wish) -> Awaitable[int]:
         """What a person asks for, see the register's method of that name; returns the version it led to."""
         method = _WISHES[wish]
-        return await self._runtime.call(
-            self.id, lambda generation: method(generation, self._now()), lambda generation: generation.version
+        return self._runtime.call(
+            self.id, lambda generation: method(generation, self._clock()), lambda generation: generation.version
         )
-
-    def _now(self) -> datetime:
-        return self._clock()
 
 
 def get_generation_stub(ctx: HasRuntime, id: UUID) -> GenerationStub:

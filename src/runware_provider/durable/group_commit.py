@@ -51,7 +51,7 @@ class GroupCommit(Generic[B]):
         self._open_batch = open_batch
         self._store = store
         self._queue: list[tuple[Callable[[B], Any], asyncio.Future[Any]]] = []
-        self._wake = asyncio.Event()
+        self._sleeping: asyncio.Future[None] | None = None
         self._closed = False
         self.failed = False
         """Whether the last batch could not be committed, for the disk's or the file's sake."""
@@ -66,13 +66,14 @@ class GroupCommit(Generic[B]):
             future.set_exception(StateUnavailable("the runtime is closed"))
             return future
         self._queue.append((job, future))
-        self._wake.set()
+        if self._sleeping is not None:
+            self._wake()
         return future
 
     async def close(self) -> None:
         """Take no more jobs; return when those that wait are committed."""
         self._closed = True
-        self._wake.set()
+        self._wake()
         await self._task
         self._thread.end()
 
@@ -81,12 +82,17 @@ class GroupCommit(Generic[B]):
             if not self._queue:
                 if self._closed:
                     return
-                self._wake.clear()
-                await self._wake.wait()
+                self._sleeping = self._loop.create_future()
+                await self._sleeping
                 continue
             jobs = self._queue[:MAX_BATCH]
             del self._queue[:MAX_BATCH]
             await self._settle(jobs)
+
+    def _wake(self) -> None:
+        sleeping, self._sleeping = self._sleeping, None
+        if sleeping is not None and not sleeping.done():
+            sleeping.set_result(None)
 
     async def _settle(self, jobs: list[tuple[Callable[[B], Any], asyncio.Future[Any]]]) -> None:
         """Commit `jobs` together; when one of them is poisoned, in halves, down to it."""

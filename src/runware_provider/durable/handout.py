@@ -84,7 +84,8 @@ class Handout:
         self._open.pop(number, None)
         self._failures.pop(number, None)
         self._waits.pop(number, None)
-        self._room.set()
+        if not self._room.is_set():
+            self._room.set()
 
     async def fewer_than(self, number: int) -> None:
         """Wait until fewer than `number` tasks are open."""
@@ -140,7 +141,7 @@ class Handout:
         while waiting and self._free.get(kind, 0) > 0:
             assignment, left_over = waiting.popleft()
             self._run(assignment, left_over)
-        if not waiting:
+        if self._suspects and not waiting:
             self._take_suspect()
 
     def _take_suspect(self) -> None:
@@ -163,7 +164,8 @@ class Handout:
             self._free[kind] += 1
             if left_over and assignment.attempts >= SUSPICIOUS:
                 self._suspect_runs = False
-            self._take_suspect()  # before the next of the others, or under steady load its turn would never come
+            if self._suspects:
+                self._take_suspect()  # before the next of the others, or under steady load its turn would never come
             self._fill(kind)
             if self._freed is not None and self.free(kind):
                 self._freed(kind)

@@ -41,11 +41,11 @@ def encode_task(task: Task) -> str:
     """A task as text."""
     match task:
         case Dispatch(attempt=attempt):
-            return json.dumps(["Dispatch", attempt])
+            return f'["Dispatch", {attempt}]'
         case StoreOutput(output_id=output_id):
-            return json.dumps(["StoreOutput", str(output_id)])
+            return f'["StoreOutput", "{output_id}"]'
         case Project() | Purge():
-            return json.dumps([type(task).__name__])
+            return f'["{type(task).__name__}"]'
 
 
 def decode_task(text: str) -> Task:
@@ -96,7 +96,7 @@ def marks_of(generation: Generation) -> int:
     """What somebody may wait for and this version has."""
     register = generation.register
     status = register.dispatch.status
-    marks = SETTLED if generation.settled else 0
+    marks = SETTLED if register.completed_at is not None and not register.projection.asked else 0
     if status == "refused":
         marks |= ANSWERED | REFUSED
     elif status in {"accepted", "unknown"}:

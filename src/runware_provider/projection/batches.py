@@ -22,7 +22,7 @@ def encoded(states: Iterable[GenerationState]) -> tuple[list[Rows], dict[UUID, P
             rows.append(rows_of(state))
         except Exception as error:  # noqa: BLE001 (what we did not foresee in one state must not cost the others their rows)
             failures[state.id] = projection_failed(f"{type(error).__name__}: {error}")
-    rows.sort(key=lambda row: row.id)
+    rows.sort(key=lambda row: row.id.int)
     return rows, failures
 
 

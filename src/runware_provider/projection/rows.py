@@ -4,16 +4,18 @@ The seed image of an input may be 30 MB, a prompt may hold half a surrogate, a s
 keeps them as they are, the read model keeps what a database can hold and a person can query.
 """
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from runware_provider.errors import ProjectionFailed
 from runware_provider.types import GenerationState, SuccessOutput, wire_time
@@ -24,6 +26,8 @@ JSON_BYTES = 65_536
 """The most one JSON column holds. More is left out as a whole and says so."""
 JSON_STRING_CHARACTERS = 8_192
 """A longer string inside a JSON column (an image as base64) is left out and says so."""
+MAX_DEPTH = 32
+"""How deeply what one JSON column holds may be nested; what is deeper says so."""
 LABELS = 32
 LABEL_CHARACTERS = 1_024
 INDEXED_CHARACTERS = 200
@@ -75,7 +79,7 @@ def rows_of(state: GenerationState) -> Rows:
     if state.deleted_at is not None:
         return Rows(state.id, True, _encode(_tombstone(state)))
     # By id: PostgreSQL's upsert refuses a statement that meets the same row twice.
-    images = list({output.id: output for output in state.outputs if isinstance(output, SuccessOutput)}.values())
+    images = list({output.id: output for output in state.outputs if output.type == "success"}.values())
     row = _tombstone(state) | _content(state) | {"cost_micros": _total_cost(images)}
     own = {"generation_id": str(state.id), "version": state.version}
     artifacts = [own | _artifact(image) for image in images]
@@ -99,7 +103,7 @@ def _tombstone(state: GenerationState) -> Row:
 def _content(state: GenerationState) -> Row:
     # A row that is written is projected: that an earlier try failed is the state's to tell.
     error = None if isinstance(state.error, ProjectionFailed) else state.error
-    codes = Counter(output.error.code for output in state.outputs if not isinstance(output, SuccessOutput))
+    codes = Counter([output.error.code for output in state.outputs if output.type == "error"])
     kept = list(state.metadata.items())[:LABELS]
     return {
         "status": state.status,
@@ -112,7 +116,7 @@ def _content(state: GenerationState) -> Row:
         "missing": state.counts.missing,
         "error_code": error.code if error else None,
         "metadata": _json({text(key, LABEL_CHARACTERS): text(value, LABEL_CHARACTERS) for key, value in kept}),
-        "output_errors": _encode(dict(codes)),
+        "output_errors": _encode(codes),
         "prompt": _prompt(state.input.get("positivePrompt")),
         "negative_prompt": _prompt(state.input.get("negativePrompt")),
         "error": _json(error.model_dump()) if error else None,
@@ -163,8 +167,24 @@ class _TooLarge(Exception):
     pass
 
 
+def _encode(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+_UNUSUAL = re.compile(rb"\\u0000|\d{19}|null")
+"""A character and a number that not every database holds, and what might have been no number."""
+
+
 def _json(value: object) -> str:
     """`value` as JSON text of at most `JSON_BYTES`. Stops looking as soon as it is known to be more."""
+    with suppress(ValueError, TypeError, OverflowError, RecursionError):
+        plain = msgspec.json.encode(value)
+        if (
+            len(plain) <= JSON_STRING_CHARACTERS
+            and plain.count(b"[") + plain.count(b"{") <= MAX_DEPTH
+            and not _UNUSUAL.search(plain)
+        ):
+            return plain.decode()  # nothing in it can need a change, as is the rule
     try:
         encoded = _encode(_Copy(JSON_BYTES).of(value, 0))
         if len(encoded.encode()) <= JSON_BYTES:
@@ -194,7 +214,7 @@ class _Copy:
             case float():
                 self._spend(8)
                 return value if math.isfinite(value) else str(value)
-            case Mapping() | list() | tuple() if depth > 32:
+            case Mapping() | list() | tuple() if depth > MAX_DEPTH:
                 return "(omitted: nested too deeply)"
             case Mapping():
                 return {self._string(str(key)): self.of(item, depth + 1) for key, item in value.items()}
@@ -214,6 +234,3 @@ class _Copy:
         self._budget -= characters
         if self._budget < 0:
             raise _TooLarge
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
