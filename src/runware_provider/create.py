@@ -22,7 +22,7 @@ from runware_provider.errors import (
 )
 from runware_provider.schemas import check_create
 from runware_provider.stub import get_generation_stub
-from runware_provider.tracing import span
+from runware_provider.tracing import listening, span
 from runware_provider.types import (
     CreateArgs,
     GenerationArgs,
@@ -95,6 +95,9 @@ async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta |
     try:
         # Who waits when the service stops is told what there is: it is kept, and goes on at the next start.
         with suppress(ServiceStopping):
+            if wait is not None and wait >= DISPATCH_WAIT and not listening():
+                await _until(ctx, created.id, SETTLED | REFUSED, wait)  # woken once, and not at the dispatch as well
+                return await get_generation(ctx, one)
             with span(
                 "create", created.id, began=began, first=created.created, linked=True, expected=expected
             ) as noted:

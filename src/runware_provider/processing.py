@@ -4,10 +4,10 @@ Any of it may run twice, or die at any point: each ends in one call that commits
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from time import perf_counter, time_ns
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 from uuid import UUID
 
 from runware_provider.artifacts import Artifacts, NotKept, StoreUnavailable
@@ -89,11 +89,15 @@ class Processing:
     async def perform(self, assignment: Assignment) -> None:
         """See `Worker.perform`."""
         began = perf_counter()
-        kind, name = _names(assignment.task)
+        kind, name = _NAMES[type(assignment.task)]
         outcome: Outcome = "raised"
         try:
             with span(name, assignment.generation_id, starts=assignment.attempts) as noted:
-                outcome = await self._perform(assignment, noted)
+                try:
+                    outcome = await self._doing(assignment, noted)
+                except GenerationNotFound:
+                    await self._ports.runtime.finish(assignment)
+                    outcome = "nothing_to_do"
                 noted.note(outcome=outcome)
                 if outcome not in _WELL:
                     noted.failed(outcome)
@@ -103,26 +107,23 @@ class Processing:
         finally:
             self._ports.metrics.task(kind, outcome, perf_counter() - began)
 
-    async def _perform(self, assignment: Assignment, noted: Span) -> Outcome:
-        """Do it, end it, and say what came of it."""
+    def _doing(self, assignment: Assignment, noted: Span) -> Coroutine[Any, Any, Outcome]:
+        """What does it, ends it, and says what came of it."""
         stub = GenerationStub(self._ports.runtime, assignment.generation_id, self._ports.clock)
-        try:
-            match assignment.task:
-                case Dispatch(attempt=attempt):
-                    noted.note(attempt=attempt)
-                    return await self._dispatch(stub, attempt, assignment)
-                case StoreOutput(output_id=output_id):
+        match assignment.task:
+            case Dispatch(attempt=attempt):
+                noted.note(attempt=attempt)
+                return self._dispatch(stub, attempt, assignment)
+            case StoreOutput(output_id=output_id):
+                if noted.recording:
                     noted.note(output_id=str(output_id))
-                    return await self._store(stub, output_id, assignment, noted)
-                case Project():
-                    return await self._project(stub, assignment)
-                case Purge():
-                    return await self._purge(stub, assignment)
-                case _:
-                    assert_never(assignment.task)
-        except GenerationNotFound:
-            await self._ports.runtime.finish(assignment)
-            return "nothing_to_do"
+                return self._store(stub, output_id, assignment, noted)
+            case Project():
+                return self._project(stub, assignment)
+            case Purge():
+                return self._purge(stub, assignment)
+            case _:
+                assert_never(assignment.task)
 
     def ask(self, generation_id: UUID, ask: Ask) -> None:
         """See `Worker.ask`."""
@@ -222,19 +223,13 @@ class Processing:
         return "projection_failed"
 
 
-def _names(task: Task) -> tuple[TaskKind, str]:
-    """A task's kind, and what its span is called."""
-    match task:
-        case Dispatch():
-            return "Dispatch", "dispatch"
-        case StoreOutput():
-            return "StoreOutput", "store_output"
-        case Project():
-            return "Project", "project"
-        case Purge():
-            return "Purge", "purge"
-        case _:
-            assert_never(task)
+_NAMES: Mapping[type[Task], tuple[TaskKind, str]] = {
+    Dispatch: ("Dispatch", "dispatch"),
+    StoreOutput: ("StoreOutput", "store_output"),
+    Project: ("Project", "project"),
+    Purge: ("Purge", "purge"),
+}
+"""A task's kind, and what its span is called."""
 
 
 def _name(outcome: DispatchOutcome) -> Outcome:

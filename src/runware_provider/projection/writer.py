@@ -40,7 +40,8 @@ class ProjectionWriter:
         self._projection = projection
         self._batch = batch
         self._patience = patience.total_seconds()
-        self._room = asyncio.Semaphore(waiting)
+        self._most = waiting
+        self._room: asyncio.Event | None = None
         self._queue: deque[_Waiting] = deque()
         self._drain: asyncio.Task[None] | None = None
 
@@ -49,13 +50,15 @@ class ProjectionWriter:
 
         A caller that is cancelled does not take its state back: it may still be written, which is harmless.
         """
-        async with self._room:
-            loop = asyncio.get_running_loop()
-            waiting = _Waiting(state, loop.time() + self._patience, loop.create_future())
-            self._queue.append(waiting)
-            if self._drain is None or self._drain.done():
-                self._drain = asyncio.create_task(self._work(), name="projection-writer")
-            return await waiting.outcome
+        while len(self._queue) >= self._most:
+            self._room = self._room or asyncio.Event()
+            await self._room.wait()
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(state, loop.time() + self._patience, loop.create_future())
+        self._queue.append(waiting)
+        if self._drain is None or self._drain.done():
+            self._drain = asyncio.create_task(self._work(), name="projection-writer")
+        return await waiting.outcome
 
     async def aclose(self) -> None:
         """Wait until all that was given is settled."""
@@ -83,11 +86,18 @@ class ProjectionWriter:
                     self._queue.popleft()
                     if not waiting.outcome.done():
                         waiting.outcome.set_result(outcome)
+                self._say_room()
         finally:
             # Only when the loop itself is going down is anything left: nobody shall wait for ever.
             for waiting in self._queue:
                 waiting.outcome.cancel()
             self._queue.clear()
+            self._say_room()
+
+    def _say_room(self) -> None:
+        if self._room is not None:
+            self._room.set()  # whoever finds it taken waits for the next
+            self._room = None
 
     def _taken(self, batch: Sequence[_Waiting]) -> Iterator[_Waiting]:
         """Take `batch`, the head of the queue, off it; those whose caller still waits."""
