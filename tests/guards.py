@@ -585,6 +585,13 @@ NOBODY_IN = (
         WEBHOOK + "test_not_even_a_foreign_servers_access_log_shows_a_token",
     ),
     a_guard(
+        "memory: images that were written make way in the page cache",
+        "artifacts/file_store.py",
+        "            self._written.add(path, spool.size)\n",
+        "",
+        "tests/artifacts/test_page_cache.py::test_a_folder_of_images_does_not_fill_the_memory",
+    ),
+    a_guard(
         "size limit: of a delivery",
         "connections.py",
         "        elif len(self.body) > self._deliveries.limit:\n",

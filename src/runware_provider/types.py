@@ -17,7 +17,7 @@ from runware_provider.errors import DispatchError, GenerationError, OutputError,
 JsonObject = dict[str, Any]
 
 
-@lru_cache(4_096)  # one moment stands in a state's own times, in its timeline and in its rows, and in the next state
+@lru_cache(1_024)  # one moment stands in a state's own times, in its timeline and in its rows, and in the next state
 def wire_time(at: datetime) -> str:
     """ISO-8601 in UTC with milliseconds and `Z`, as every time stands on the wire."""
     utc = at if at.tzinfo is UTC else at.astimezone(UTC)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+from runware_provider.artifacts.page_cache import RecentlyWritten
 from runware_provider.artifacts.refusal import StoreUnavailable
 from runware_provider.artifacts.spool import Spool, prepare
 from runware_provider.artifacts.store import TOP, SignedMethod, condemned, said, unwritable
@@ -54,6 +55,7 @@ class FileStore:
             except OSError as error:
                 raise unwritable(self.folder, error) from error
         self._sync = SharedSyncs()
+        self._written = RecentlyWritten()
         # Folders whose own name is known to be on disk; beyond this many, one is just synced once more.
         self._synced: OrderedDict[str, None] = OrderedDict()
 
@@ -99,6 +101,7 @@ class FileStore:
                 if new:  # perhaps not on disk, so not kept; an older one of the same name is, and stays
                     path.unlink(missing_ok=True)
                 raise
+            self._written.add(path, spool.size)
         except OSError as error:
             raise StoreUnavailable(said(error)) from error
 
