@@ -379,8 +379,8 @@ KEPT = (
     a_guard(
         "200 before commit: callers are told after it",
         "durable/group_commit.py",
-        "                await self._thread.commit()\n",
-        "                self._thread.commit()\n",
+        "                await self._thread.run(self._store.commit)\n",
+        "                self._thread.run(self._store.commit)\n",
         COMMITS + "test_nothing_is_seen_before_its_commit",
     ),
     a_guard(

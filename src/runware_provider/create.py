@@ -8,9 +8,9 @@ from datetime import timedelta
 from hashlib import sha256
 from json import dumps
 from time import time_ns
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from uuid_utils.compat import uuid7
+from uuid_utils.compat import uuid4, uuid7
 
 from runware_provider.context import Context
 from runware_provider.durable import ANSWERED, REFUSED, SETTLED, Birth

@@ -18,9 +18,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Self, TypeGuard, TypeVar, assert_never
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from pydantic import BaseModel
+from uuid_utils.compat import uuid5
 
 from runware_provider.errors import (
     ContentRejected,
@@ -453,12 +454,14 @@ class Generation:
         register = self.register
         spent = highest = filled = 0
         for record in register.outputs.values():
-            cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
-            if cost is not None and cost > highest:
-                highest = cost
+            cost = record.item.get("cost") if type(record.item) is dict else None
+            if cost is not None:
+                cost = _cost_micros(record.item)
+                if cost is not None and cost > highest:
+                    highest = cost
             if record.image_uuid is not None:
                 filled += 1
-                if not _is_runwares(record.error):
+                if record.error is None or not _is_runwares(record.error):
                     spent += register.price_micros if cost is None else cost
         if register.purged_at is not None:
             return register.spent_micros, highest

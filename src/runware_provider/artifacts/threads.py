@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from runware_provider.threads import Workers
 
 T = TypeVar("T")
 
@@ -16,19 +17,19 @@ class Threads:
     """
 
     def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="artifacts")
+        self._workers = Workers(count, "artifacts")
 
     async def run(self, work: Callable[[], T], *, stop: Callable[[], None] | None = None) -> T:
         """`work()` in a thread; its exceptions are the caller's. `stop` is called when it is no longer wanted."""
-        running = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        running = self._workers.run(work)
         try:
-            await asyncio.wait((running,))
+            await _ended(running)
         except asyncio.CancelledError:
             if stop is not None:
                 stop()
             while not running.done():
                 try:
-                    await asyncio.wait((running,))
+                    await _ended(running)
                 except asyncio.CancelledError:  # asked twice: the answer is the same
                     continue
             running.exception()  # seen, so that asyncio does not complain of it
@@ -37,4 +38,11 @@ class Threads:
 
     async def aclose(self) -> None:
         """Wait for what runs, then end the threads."""
-        await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._workers.end)
+
+
+def _ended(running: "asyncio.Future[T]") -> "asyncio.Future[None]":
+    """Done when `running` is. Who waits for this and is cancelled does not cancel that."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    running.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+    return ended

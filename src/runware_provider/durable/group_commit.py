@@ -7,12 +7,10 @@ thread. (With the jobs in a writer thread, a busy loop starves it: each statemen
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from runware_provider.errors import StateUnavailable
+from runware_provider.threads import Workers
 
 B = TypeVar("B")
 BC = TypeVar("BC", contravariant=True)
@@ -56,7 +54,7 @@ class GroupCommit(Generic[B]):
         self.failed = False
         """Whether the last batch could not be committed, for the disk's or the file's sake."""
         self._loop = asyncio.get_running_loop()
-        self._thread = _Thread(store.commit, self._loop)
+        self._thread = Workers(1, "commit")
         self._task = self._loop.create_task(self._run(), name="group-commit")
 
     def submit(self, job: Callable[[B], T]) -> asyncio.Future[T]:
@@ -112,7 +110,7 @@ class GroupCommit(Generic[B]):
                 except Refused as refusal:
                     replies.append(refusal)
             if self._store.write(batch):
-                await self._thread.commit()
+                await self._thread.run(self._store.commit)
                 self.failed = False
         except sqlite3.OperationalError as error:  # the disk or the file: it would be the same for each alone
             self._store.undo(batch)
@@ -134,47 +132,6 @@ class GroupCommit(Generic[B]):
             else:
                 future.set_result(reply)
         return True
-
-
-class _Thread:
-    """The thread that commits. (An executor would make a future, a work item and six locked conditions of each.)"""
-
-    def __init__(self, commit: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        self._commit = commit
-        self._loop = loop
-        self._orders: SimpleQueue[asyncio.Future[None] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="commit", daemon=True)  # what is not committed was never told
-        self._thread.start()
-
-    def commit(self) -> asyncio.Future[None]:
-        """Done when the commit is."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._orders.put(future)
-        return future
-
-    def end(self) -> None:
-        """Wait for what is going on, and end."""
-        self._orders.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (future := self._orders.get()) is not None:
-            error: BaseException | None = None
-            try:
-                self._commit()
-            except BaseException as raised:  # noqa: BLE001  whoever waits must hear of it
-                error = raised
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                self._loop.call_soon_threadsafe(_settle, future, error)
-
-
-def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
-    if future.done():  # nobody waits for it any more
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
 
 
 def unavailable(error: sqlite3.Error) -> StateUnavailable:

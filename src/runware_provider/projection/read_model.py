@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from runware_provider.projection.batches import are_small, cut, encoded, prepare
 from runware_provider.projection.migrate import bring_to_head, require_head
 from runware_provider.projection.rows import Rows, stored_time
 from runware_provider.projection.target import D1Access, Rejected, Target, open_target
+from runware_provider.threads import Workers
 from runware_provider.types import DayOfModel, GenerationState, GenerationSummary, ListArgs, Page, Storage
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Projection:
     def __init__(self, target: Target) -> None:
         self._target = target
         # For rows of what is large: they would delay webhooks. Those of what is not take less time than going there.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="projection-rows")
+        self._thread = Workers(1, "projection-rows")
         # Imports SQLAlchemy and compiles, 0.3 s: not under the first write, and not while nobody is served yet.
         self._preparing = asyncio.create_task(asyncio.to_thread(prepare, target.dialect), name="prepare-projection")
 
@@ -74,8 +75,7 @@ class Projection:
         if are_small(newest.values()):
             rows, failures = encoded(newest.values())
         else:
-            run = asyncio.get_running_loop().run_in_executor
-            rows, failures = await run(self._thread, encoded, newest.values())
+            rows, failures = await self._thread.run(partial(encoded, newest.values()))
         for batch in cut(rows, self._target.parameter_bytes):
             await self._write_batch(batch, failures)
         return [failures.get(state.id) for state in states]
@@ -142,7 +142,7 @@ class Projection:
     async def aclose(self) -> None:
         """Close the database, after what is being written."""
         await asyncio.wait([self._preparing])
-        self._thread.shutdown(wait=False)
+        self._thread.end()
         await self._target.aclose()
 
     async def _prepared(self) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from runware_provider.errors import ConfigurationError, ProjectionUnavailable
 from runware_provider.projection.schema import VERSION_TABLE
 from runware_provider.projection.target import Dialect, Rejected
+from runware_provider.threads import Workers
 
 BUSY_SECONDS = 1.0
 """How long a call waits for another process's lock. Trying again is the caller's."""
@@ -132,16 +133,16 @@ class _Thread:
     def __init__(self, path: Path, name: str, pragmas: Sequence[str]) -> None:
         self._path = path
         self._pragmas = pragmas
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._workers = Workers(1, name)
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
 
-    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
+    def run(self, work: Callable[[sqlite3.Connection], _T]) -> "asyncio.Future[_T]":
+        return self._workers.run(partial(self._run, work))
 
     async def aclose(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
-        self._executor.shutdown()
+        await self._workers.run(self._close)
+        self._workers.end()
 
     def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
