@@ -565,9 +565,9 @@ KEPT = (
 NOBODY_IN = (
     a_guard(
         "token check: at the webhook",
-        "webhook.py",
-        "return generation_id if self._ctx.tokens.accepts(generation_id, token) else None",
-        "return generation_id if token else None",
+        "tokens.py",
+        'return generation_id if self.accepts(generation_id, fields.get("token", "")) else None',
+        'return generation_id if fields.get("token", "") else None',
         WEBHOOK + "test_without_its_own_token_nothing_is_taken",
     ),
     a_guard(

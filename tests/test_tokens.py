@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runware_provider.tokens import WEBHOOK_PATH, WebhookTokens
+from runware_provider.tokens import REMEMBERED, WEBHOOK_PATH, WebhookTokens
 
 ONE = UUID("0193a000-0000-7000-8000-000000000001")
 OTHER = UUID("0193a000-0000-7000-8000-000000000002")
@@ -102,3 +102,38 @@ def test_the_address_carries_id_and_token_in_its_query(public_url: str) -> None:
 
     assert address.startswith(f"{public_url}{WEBHOOK_PATH}?")
     assert parse_qs(urlsplit(address).query) == {"generation_id": [str(ONE)], "token": [tokens.token(ONE)]}
+
+
+def test_an_address_opens_its_generation_whether_it_is_remembered_or_not() -> None:
+    """The same process, another one with the secret, and one that has given out very many since; in any order of it."""
+    tokens, elsewhere = WebhookTokens(["secret"]), WebhookTokens(["new", "secret"])
+    query = urlsplit(tokens.webhook_url("https://x", ONE)).query
+    swapped = "&".join(reversed(query.split("&")))
+
+    for _ in range(2):
+        for each in (tokens, elsewhere):
+            assert each.opened(query.encode()) == each.opened(swapped.encode()) == ONE
+        for number in range(REMEMBERED + 10):
+            tokens.webhook_url("https://x", UUID(int=number))
+        assert len(tokens._given) <= REMEMBERED
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"",
+        b"\xff",
+        b"generation_id=%b" % str(ONE).encode(),
+        b"token=C-dZfmVWwYNIpKNE677xiwnSfVyJZa78WuKRgwVUcc8",
+        b"generation_id=1&token=1",
+        b"generation_id=%b&token=C-dZfmVWwYNIpKNE677xiwnSfVyJZa78WuKRgwVUcc8" % str(OTHER).encode(),
+        b"&".join([b"a=1"] * 40),
+    ],
+)
+def test_what_is_no_address_of_ours_opens_nothing(query: bytes) -> None:
+    """Nor does it raise."""
+    tokens = WebhookTokens(["secret"])
+    tokens.webhook_url("https://x", ONE)
+    tokens.webhook_url("https://x", OTHER)
+
+    assert tokens.opened(query) is None

@@ -2,11 +2,16 @@
 
 import hmac
 from base64 import urlsafe_b64encode
+from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import sha256
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 WEBHOOK_PATH = "/webhooks/runware"
+
+REMEMBERED = 2_048
+"""Addresses that were given last and are known again without a calculation."""
 
 
 class WebhookTokens:
@@ -16,6 +21,7 @@ class WebhookTokens:
         if not secrets:
             raise ValueError("at least one secret is needed")
         self._secrets = [secret.encode() for secret in secrets]
+        self._given: OrderedDict[bytes, UUID] = OrderedDict()
 
     def token(self, generation_id: UUID) -> str:
         """The token of one generation: 43 characters of base64url."""
@@ -31,7 +37,27 @@ class WebhookTokens:
 
     def webhook_url(self, public_url: str, generation_id: UUID) -> str:
         """The address that Runware is given."""
-        return f"{public_url}{WEBHOOK_PATH}?generation_id={generation_id}&token={self.token(generation_id)}"
+        query = f"generation_id={generation_id}&token={self.token(generation_id)}"
+        self._given[query.encode()] = generation_id
+        if len(self._given) > REMEMBERED:
+            self._given.popitem(last=False)
+        return f"{public_url}{WEBHOOK_PATH}?{query}"
+
+    def opened(self, query: bytes) -> UUID | None:
+        """The generation that the query of a delivery's address opens; None when its token is not that generation's.
+
+        An address that came back as it was given a while ago is known. (To look one up tells nothing of another token:
+        Python compares only what has the same hash, and hashes have a secret of their own in every process.)
+        """
+        known = self._given.get(query)
+        if known is not None:
+            return known
+        try:
+            fields = dict(parse_qsl(query.decode("ascii"), max_num_fields=16))
+            generation_id = UUID(fields["generation_id"])
+        except (KeyError, ValueError):
+            return None
+        return generation_id if self.accepts(generation_id, fields.get("token", "")) else None
 
     @staticmethod
     def _sign(secret: bytes, generation_id: UUID) -> str:

@@ -4,9 +4,7 @@
 """
 
 import asyncio
-import re
 from time import perf_counter
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 from starlette.routing import Route
@@ -32,9 +30,6 @@ _TEXTS = {
     413: b"the body is too large\n",
     503: b"cannot be committed now, deliver again\n",
 }
-_AS_WE_MADE_IT = re.compile(r"generation_id=([0-9a-f-]{36})&token=([A-Za-z0-9_-]+)")
-"""The query of an address that came back as it was given, which is all but every one."""
-
 ANSWERS = {
     status: (
         [
@@ -77,17 +72,7 @@ class Deliveries:
 
     def authorized(self, query: bytes) -> UUID | None:
         """The generation that a delivery is for; None when its token is not that generation's."""
-        try:
-            text = query.decode("ascii")
-            if match := _AS_WE_MADE_IT.fullmatch(text):
-                given, token = match.groups()
-            else:
-                fields = dict(parse_qsl(text, max_num_fields=16))
-                given, token = fields["generation_id"], fields["token"]
-            generation_id = UUID(given)
-        except (KeyError, ValueError):
-            return None
-        return generation_id if self._ctx.tokens.accepts(generation_id, token) else None
+        return self._ctx.tokens.opened(query)
 
     def record(self, generation_id: UUID, body: bytes) -> asyncio.Future[None]:
         """Record what `body` says. Done when it is committed; what went wrong is for `status`."""
