@@ -47,17 +47,29 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._delivery is not None:
+        if self._delivery is not None and self._delivery.more_body:
             self._delivery.waits()
 
+    def on_message_begin(self) -> None:
+        # uvicorn makes its scope here; a delivery has no use for one.
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
     def on_headers_complete(self) -> None:
-        self._forget_head()
+        if self._head_timer is not None:
+            self._forget_head()
         if self.url.startswith(_DELIVERY) and self.deliveries is not None and self._is_usual():
             self.cycle = self._delivery = _Delivery(self, self.deliveries)
             self._delivery.begin()
         else:
             self._delivery = None
+            self._make_scope()
             super().on_headers_complete()
+
+    def _make_scope(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)  # into the list that the scope has
 
     def on_body(self, body: bytes) -> None:
         if self._delivery is None:
@@ -157,8 +169,8 @@ class _Delivery:
                 self._answer(413)
 
     def waits(self) -> None:
-        """All that came has been read. A body that is not yet whole may take its time, and no longer."""
-        if self.more_body and not self.response_complete and self._timer is None:
+        """All that came has been read, and the body is not whole yet: it may take its time, and no longer."""
+        if not self.response_complete and self._timer is None:
             self._timer = self._connection.loop.call_later(BODY_WAIT, self._answer, 408)
 
     def add(self, piece: bytes) -> None:
@@ -179,7 +191,8 @@ class _Delivery:
         if self.response_complete:
             return
         self.more_body = False
-        self._forget_timer()
+        if self._timer is not None:
+            self._forget_timer()
         recorded = self._deliveries.record(self._id, bytes(self._body))
         recorded.add_done_callback(self._recorded)
 
@@ -208,7 +221,8 @@ class _Delivery:
             if not self.keep_alive:
                 transport.close()
         self.response_complete = True
-        self._forget_timer()
+        if self._timer is not None:
+            self._forget_timer()
         self._deliveries.count(status, perf_counter() - self._began)
         connection.on_response_complete()
 

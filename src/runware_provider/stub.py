@@ -7,6 +7,7 @@ Each call is one committed step of the register; what it does is said in `Genera
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -108,8 +109,8 @@ class GenerationStub:
 
     def record_webhook(self, delivery: Delivery) -> Awaitable[None]:
         """One delivery of Runware's."""
-        now = self._clock()
-        return self._runtime.call(self.id, lambda generation: generation.record_webhook(delivery, now), _nothing)
+        step = partial(Generation.record_webhook, delivery=delivery, now=self._clock())  # no frame of its own
+        return self._runtime.call(self.id, step, _nothing)
 
     def record_response(self, answer: Answer) -> Awaitable[None]:
         """What Runware said when asked."""

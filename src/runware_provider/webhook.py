@@ -14,7 +14,7 @@ from runware_provider.context import Context
 from runware_provider.errors import GenerationNotFound, StateUnavailable
 from runware_provider.logs import get_logger
 from runware_provider.schemas import parse_delivery
-from runware_provider.stub import get_generation_stub
+from runware_provider.stub import GenerationStub
 from runware_provider.tokens import WEBHOOK_PATH
 from runware_provider.tracing import hide_query, span
 
@@ -80,7 +80,8 @@ class Deliveries:
             nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
             return nothing
-        recorded = get_generation_stub(self._ctx, generation_id).record_webhook(parse_delivery(body))
+        stub = GenerationStub(self._ctx.runtime, generation_id, self._ctx.clock)
+        recorded = stub.record_webhook(parse_delivery(body))
         return recorded if isinstance(recorded, asyncio.Future) else asyncio.ensure_future(recorded)
 
     async def status(self, recorded: asyncio.Future[None], generation_id: UUID, body: bytes) -> int:
