@@ -30,7 +30,7 @@ _PARTS = (
     ("create, and the answer", ("create.py", "api/", "Generation.init", "sqlite.py:create")),
     ("commit, shared by all", ("group_commit.py", "sqlite_batch.py", "sqlite_store.py", "sqlite.py", "register.py")),
     ("hand-out of tasks", ("handout.py", "processing.py", "alarms.py")),
-    ("HTTP server", ("uvicorn", "serving.py")),
+    ("HTTP server", ("uvicorn", "serving.py", "connections.py")),
 )
 
 

@@ -136,12 +136,12 @@ def test_a_delivery_costs_one_commit_and_no_more_calls_than_it_did(tmp_path: Pat
 
     assert costs["commits"] <= 1.1
     assert costs["statements"] <= 3.3
-    assert costs["calls"] <= 1.1 * 200
+    assert costs["calls"] <= 1.1 * 133
 
 
 @pytest.mark.parametrize(
     ("images", "calls", "statements", "commits", "syncs"),
-    [(1, 2_640, 27, 6.4, 3.0), (4, 4_560, 36, 7.7, 10.8)],
+    [(1, 1_520, 23, 5.9, 3.0), (4, 2_800, 34, 7.6, 10.8)],
     ids=["one image", "four images"],
 )
 def test_a_generation_costs_no_more_than_it_did(
