@@ -179,6 +179,8 @@ async def wait_for(
 
 async def _until(ctx: Context, generation_id: UUID, marks: int, limit: timedelta, *, after: int = 0) -> None:
     """Return once a version after `after` has one of `marks` or is deleted, or after `limit`."""
-    with suppress(TimeoutError):
+    try:
         async with asyncio.timeout(limit.total_seconds()):
             await ctx.runtime.changed(generation_id, after=after, marks=marks)
+    except TimeoutError:
+        return

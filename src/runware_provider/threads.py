@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -56,8 +55,10 @@ class Workers:
                 result = work()
             except BaseException as raised:  # noqa: BLE001  whoever waits must hear of it
                 error = raised
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            try:
                 future.get_loop().call_soon_threadsafe(self._settle, future, result, error)
+            except RuntimeError:  # the loop was closed: nobody waits any more
+                return
             del given, work, future, result, error  # or they would live as long as this thread has nothing to do
 
     def _settle(self, future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:

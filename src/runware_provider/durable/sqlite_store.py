@@ -313,12 +313,12 @@ class SqliteStore:
         """Add tasks."""
         self.writer.executemany(
             "INSERT INTO tasks(number, generation_id, task) VALUES (?, ?, ?)",
-            ((each.number, each.generation_id.bytes, encode_task(each.task)) for each in assignments),
+            [(each.number, each.generation_id.bytes, encode_task(each.task)) for each in assignments],
         )
 
     def end_tasks(self, numbers: Iterable[int]) -> None:
         """These tasks are done."""
-        self.writer.executemany("DELETE FROM tasks WHERE number = ?", ((number,) for number in numbers))
+        self.writer.executemany("DELETE FROM tasks WHERE number = ?", [(number,) for number in numbers])
 
     def pick_up(self, number: int) -> None:
         """Count one more start that picked this task up."""

@@ -46,7 +46,7 @@ def cut(rows: Sequence[Rows], most: int) -> Iterator[list[Rows]]:
     stretch: list[Rows] = []
     total = 0
     for row in rows:
-        size = sum(len(text.encode()) + 1 for text in (row.generation, row.artifacts, row.labels))
+        size = _bytes(row.generation) + _bytes(row.artifacts) + _bytes(row.labels) + 3
         if stretch and total + size > most:
             yield stretch
             stretch, total = [], 0
@@ -54,6 +54,10 @@ def cut(rows: Sequence[Rows], most: int) -> Iterator[list[Rows]]:
         total += size
     if stretch:
         yield stretch
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def statements(rows: Sequence[Rows], target: Target) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ keeps them as they are, the read model keeps what a database can hold and a pers
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,7 +84,7 @@ def rows_of(state: GenerationState) -> Rows:
     own = {"generation_id": str(state.id), "version": state.version}
     artifacts = [own | _artifact(image) for image in images]
     labels = [own | label for label in _labels(state)]
-    return Rows(state.id, False, _encode(row), _encode(artifacts)[1:-1], _encode(labels)[1:-1])
+    return Rows(state.id, False, _encode(row), _joined(artifacts), _joined(labels))
 
 
 def _tombstone(state: GenerationState) -> Row:
@@ -116,7 +116,7 @@ def _content(state: GenerationState) -> Row:
         "missing": state.counts.missing,
         "error_code": error.code if error else None,
         "metadata": _json({text(key, LABEL_CHARACTERS): text(value, LABEL_CHARACTERS) for key, value in kept}),
-        "output_errors": _encode(codes),
+        "output_errors": _encode(codes) if codes else "{}",
         "prompt": _prompt(state.input.get("positivePrompt")),
         "negative_prompt": _prompt(state.input.get("negativePrompt")),
         "error": _json(error.model_dump()) if error else None,
@@ -169,6 +169,10 @@ class _TooLarge(Exception):
 
 def _encode(value: object) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _joined(rows: Sequence[Mapping[str, object]]) -> str:
+    return _encode(rows)[1:-1] if rows else ""
 
 
 _UNUSUAL = re.compile(rb"\\u0000|\d{19}|null")
