@@ -159,7 +159,7 @@ async def test_who_leaves_before_the_answer_has_delivered(service: Service, tmp_
         writer.write(post(service, state, "a"))
         assert (await answer(reader))[1] == b"ok\n"
 
-    assert b'webhook_answers_total{status="200"} 2.0' in await service.ctx.metrics.exposition(service.ctx.runtime)
+    assert b'webhook_answers_total{status="200"} 2.0' in (await service.get("/metrics")).body
     with locked(tmp_path / "data" / "state.db"):
         async with a_peer(service) as (reader, writer):
             writer.write(post(service, state, "b"))

@@ -168,6 +168,8 @@ def health(ctx: Context) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}}}},
     )
     async def metrics() -> Response:
-        return Response(await ctx.metrics.exposition(ctx.runtime), media_type=CONTENT_TYPE)
+        from runware_provider.exposition import exposition  # with prometheus-client, and not before somebody asks
+
+        return Response(await exposition(ctx.metrics, ctx.runtime), media_type=CONTENT_TYPE)
 
     return routes
