@@ -106,8 +106,10 @@ def test_two_demos_at_once_need_two_folders(world: World) -> None:
     """The second is told so by the option's name; the first is not disturbed."""
     first = world.start("demo")
     first.wait_for("request")
+    first.send(signal.SIGSTOP)  # or it could be done before the second one looks
 
     second = world.run("demo")
+    first.send(signal.SIGCONT)
 
     assert second.code == 2
     assert "another --folder" in second.err
