@@ -5,7 +5,7 @@ from collections import deque
 from pathlib import Path
 from threading import Lock
 
-CACHED_BYTES = 16 * 1024 * 1024
+CACHED_BYTES = 64 * 1024 * 1024
 """Of images that were written last. Who has one made fetches it at once; hardly anybody comes for one much later."""
 
 
