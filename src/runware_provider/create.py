@@ -62,8 +62,8 @@ async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta |
 
     Waits up to 5 s for that; a generation that Runware refused for good has `dispatch == "refused"` and its `error`.
     With `wait` it is waited for until it is settled, at most so long (a shorter wait begins after those 5 s). A caller
-    that is cancelled leaves the generation going. With an `idempotency_key` that was used for the same input the first generation's state is
-    returned.
+    that is cancelled leaves the generation going. With an `idempotency_key` that was used for the same input the first
+    generation's state is returned.
 
     Raises InvalidArgs, IdempotencyConflict, TooManyInFlight, OverBudget, StateUnavailable, GenerationNotFound when it
     is deleted meanwhile, and ConfigurationError without a key.
