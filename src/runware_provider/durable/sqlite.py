@@ -316,7 +316,8 @@ class SqliteRuntime:
         self._handout.start(worker.perform, slots)
         self._spawn(self._give_left_over(), "left-over-tasks")
         self._spawn(self._load_alarms(), "load-alarms")
-        self._spawn(self._look_after_running(), "look-after-running")
+        # Read now: what is created from here on is nobody's left-over.
+        self._spawn(self._look_after_running(self._running_after(None)), "look-after-running")
 
     async def stop(self, *, grace: float = 10.0) -> None:
         """See `GenerationRuntime.stop`."""
@@ -541,16 +542,19 @@ class SqliteRuntime:
             else:
                 await asyncio.sleep(ALARM_HORIZON.total_seconds() / 2)
 
-    async def _look_after_running(self) -> None:
+    async def _look_after_running(self, page: Sequence[UUID]) -> None:
         """Call every running generation once at the start, a few at a time: deliveries may have been lost meanwhile."""
-        position: UUID | None = None
+        while page:
+            self._ring(list(page))
+            await asyncio.sleep(STAGGER_WAIT)
+            page = self._running_after(page[-1])
+
+    def _running_after(self, position: UUID | None) -> Sequence[UUID]:
         try:
-            while page := self._store.ids("running", position, STAGGER):
-                self._ring(page)
-                position = page[-1]
-                await asyncio.sleep(STAGGER_WAIT)
+            return self._store.ids("running", position, STAGGER)
         except sqlite3.Error as error:
             log.error("running_not_read", reason=str(error))  # noqa: TRY400  their own alarms ring later
+            return ()
 
     async def _give_left_over(self) -> None:
         """Give what an earlier process left, a page at a time."""
