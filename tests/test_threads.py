@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -78,8 +79,9 @@ async def test_who_no_longer_waits_leaves_it_going() -> None:
 
 async def test_the_end_waits_for_what_was_given() -> None:
     """Nothing is taken after it, and a second end does nothing."""
-    workers, done = Workers(2, "ending"), []
-    given = [workers.run(lambda number=number: done.append(number)) for number in range(50)]  # type: ignore[misc]
+    workers = Workers(2, "ending")
+    done: list[int] = []
+    given = [workers.run(partial(done.append, number)) for number in range(50)]
 
     workers.end()
     workers.end()

@@ -1,8 +1,8 @@
 """HTTP connections of `serve`: impatient with who is slow, and quick with deliveries.
 
 uvicorn's protocol, in two ways our own. A connection that holds a place and brings nothing is closed. And a delivery
-passes neither through ASGI nor through a task: what those cost is most of what a delivery costs. Whatever is unusual
-about one takes uvicorn's way through the application, where `webhook` answers the same.
+passes neither through ASGI nor through a task, which were a sixth of its instructions. Whatever is unusual about one
+takes uvicorn's way through the application, where `webhook` answers the same.
 """
 
 import asyncio

@@ -61,9 +61,9 @@ async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta |
     """Commit a new generation, have it dispatched, and return its state once the dispatch's outcome is known.
 
     Waits up to 5 s for that; a generation that Runware refused for good has `dispatch == "refused"` and its `error`.
-    With `wait` it is waited for until it is settled, at most so long (a shorter wait begins after those 5 s). A caller
-    that is cancelled leaves the generation going. With an `idempotency_key` that was used for the same input the first
-    generation's state is returned.
+    With `wait` it is waited for until it is settled, at most so long since it was kept. A caller that is cancelled
+    leaves the generation going. With an `idempotency_key` that was used for the same input the first generation's
+    state is returned.
 
     Raises InvalidArgs, IdempotencyConflict, TooManyInFlight, OverBudget, StateUnavailable, GenerationNotFound when it
     is deleted meanwhile, and ConfigurationError without a key.
@@ -92,6 +92,8 @@ async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta |
     if created.created:
         ctx.metrics.created()
     one = GenerationArgs(generation_id=created.id)
+    now_s = asyncio.get_running_loop().time
+    kept_at = now_s()
     try:
         # Who waits when the service stops is told what there is: it is kept, and goes on at the next start.
         with suppress(ServiceStopping):
@@ -106,7 +108,8 @@ async def create_generation(ctx: Context, args: CreateArgs, *, wait: timedelta |
                 if noted.recording:
                     noted.note(dispatch=(await get_generation(ctx, one)).dispatch)
             if wait is not None:
-                await _until(ctx, created.id, SETTLED | REFUSED, wait)
+                left = max(timedelta(0), wait - timedelta(seconds=now_s() - kept_at))
+                await _until(ctx, created.id, SETTLED | REFUSED, left)
         return await get_generation(ctx, one)
     except GenerationNotFound:
         if created.created:
@@ -179,8 +182,6 @@ async def wait_for(
 
 async def _until(ctx: Context, generation_id: UUID, marks: int, limit: timedelta, *, after: int = 0) -> None:
     """Return once a version after `after` has one of `marks` or is deleted, or after `limit`."""
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(limit.total_seconds()):
             await ctx.runtime.changed(generation_id, after=after, marks=marks)
-    except TimeoutError:
-        return

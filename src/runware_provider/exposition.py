@@ -19,6 +19,8 @@ from runware_provider.durable import TASK_KINDS, GenerationRuntime, Stats
 from runware_provider.errors import StateUnavailable
 from runware_provider.metrics import Metrics
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 STATE_WAIT = 5.0
 """Seconds that a scrape waits for the state store; Prometheus itself waits 10 for the whole."""
 
@@ -26,7 +28,7 @@ _PREFIX = "runware_provider_"
 
 
 async def exposition(metrics: Metrics, runtime: GenerationRuntime) -> bytes:
-    """Everything (`metrics.CONTENT_TYPE`). Without the state store, what the process knows."""
+    """Everything (`CONTENT_TYPE`). Without the state store, what the process knows."""
     stats, ready = None, False
     try:
         async with asyncio.timeout(STATE_WAIT):

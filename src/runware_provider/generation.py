@@ -371,7 +371,7 @@ class Generation:
     def alarm_at(self, now: datetime) -> datetime | None:
         """When `alarm` is to be called next; None when nothing is awaited."""
         register, dispatch = self.register, self.register.dispatch
-        expires_at = self._expires_at() if self.policy.retention is not None else None
+        expires_at = self._expires_at()
         wishes = [] if expires_at is None else [expires_at]
         if register.deleted_at is not None:
             if not register.purging and register.purged_at is None:
@@ -454,14 +454,11 @@ class Generation:
         register = self.register
         spent = highest = filled = 0
         for record in register.outputs.values():
-            cost = record.item.get("cost") if type(record.item) is dict else None
-            if cost is not None:
-                cost = _cost_micros(record.item)
-                if cost is not None and cost > highest:
-                    highest = cost
+            cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
+            highest = max(highest, cost or 0)
             if record.image_uuid is not None:
                 filled += 1
-                if record.error is None or not _is_runwares(record.error):
+                if not _is_runwares(record.error):
                     spent += register.price_micros if cost is None else cost
         if register.purged_at is not None:
             return register.spent_micros, highest

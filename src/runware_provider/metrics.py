@@ -1,7 +1,7 @@
 """What one process counts of itself, in plain numbers; `exposition.py` writes them out for Prometheus.
 
 Labels are bounded and known beforehand: no id, no model, nothing that a caller chooses. Names are explained in
-`docs/how-to/monitor.md`. (prometheus-client's own counters, made for many threads, take longer than what is counted.)
+`docs/how-to/monitor.md`. (prometheus-client's own counters are made for many threads, and lock.)
 """
 
 from bisect import bisect_left
@@ -10,8 +10,6 @@ from itertools import accumulate
 from typing import Literal
 
 from runware_provider.durable import TASK_KINDS, TaskKind
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Outcome = Literal[
     "accepted",

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -26,8 +26,6 @@ from runware_provider.errors import (
 from runware_provider.types import DispatchStatus, JsonObject, Request, Stored
 
 SCHEMA: Literal[1] = 1
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)

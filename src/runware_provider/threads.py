@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Workers:
     """Up to `count` threads, begun as they are needed; what comes while all are busy waits in order of arrival.
 
-    For one event loop. (An executor makes two futures, a work item and six locked conditions of each thing to do, which
-    takes longer than most of them.) The threads are daemons: whoever must not be cut off is waited for, with `end`.
+    For one event loop. (An executor makes two futures, a work item and six locked conditions of each thing to do.) The
+    threads are daemons: whoever must not be cut off is waited for, with `end`.
     """
 
     def __init__(self, count: int, name: str) -> None:

@@ -47,7 +47,7 @@ class WebhookTokens:
         """The generation that the query of a delivery's address opens; None when its token is not that generation's.
 
         An address that came back as it was given a while ago is known. (To look one up tells nothing of another token:
-        Python compares only what has the same hash, and hashes have a secret of their own in every process.)
+        Python compares only what has the same hash of the whole.)
         """
         known = self._given.get(query)
         if known is not None:

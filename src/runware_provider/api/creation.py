@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -52,8 +52,10 @@ class PlainlyCreating(FastAPI):
         ):
             await super().__call__(scope, receive, send)
             return
-        body = await _whole(receive)
-        if body is None:  # the client left, and nobody waits for an answer
+        request = Request(scope, receive)
+        try:
+            body = await request.body()
+        except ClientDisconnect:  # nobody waits for an answer
             return
         try:
             args = CreateArgs.model_validate_json(body)
@@ -66,26 +68,11 @@ class PlainlyCreating(FastAPI):
             response = await create(args, prefer.decode("latin-1"))
         except Exception as error:  # noqa: BLE001  what nobody foresaw is raised again
             try:
-                response = await problems.answer(Request(scope), error)
-            except Exception:
+                response = await problems.answer(request, error)
+            except Exception:  # as the application does: its client is answered, and the server logs it
                 await problems.unexpected()(scope, receive, send)
                 raise
         await response(scope, receive, send)
-
-
-async def _whole(receive: Receive) -> bytes | None:
-    """The body; None when its sender left before its end."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        return body
-    pieces = bytearray()
-    while message["type"] == "http.request":
-        pieces += message.get("body", b"")
-        if not message.get("more_body"):
-            return bytes(pieces)
-        message = await receive()
-    return None
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

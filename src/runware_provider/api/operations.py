@@ -13,7 +13,6 @@ from runware_provider.api.queries import refuse_repeats
 from runware_provider.context import Context
 from runware_provider.doctor import Diagnosis, DoctorArgs, doctor
 from runware_provider.errors import RunwareRefused
-from runware_provider.metrics import CONTENT_TYPE
 from runware_provider.model_search import ModelPage, SearchModelsArgs, search_models
 from runware_provider.reconcile import ReconcileArgs, Reconciled, ReplayArgs, reconcile, replay
 from runware_provider.retrying import Retried, RetryArgs, retry_failed
@@ -168,7 +167,10 @@ def health(ctx: Context) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}}}},
     )
     async def metrics() -> Response:
-        from runware_provider.exposition import exposition  # with prometheus-client, and not before somebody asks
+        from runware_provider.exposition import (
+            CONTENT_TYPE,
+            exposition,
+        )  # with prometheus-client, and not before somebody asks
 
         return Response(await exposition(ctx.metrics, ctx.runtime), media_type=CONTENT_TYPE)
 

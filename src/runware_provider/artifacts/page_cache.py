@@ -23,7 +23,7 @@ class RecentlyWritten:
         self._bytes = 0
 
     def add(self, path: Path, size: int) -> None:
-        """`path` was written. Blocking, for microseconds; never raises OSError."""
+        """`path` was written. Blocking; never raises OSError."""
         with self._lock:
             self._files.append((path, size))
             self._bytes += size

@@ -84,8 +84,7 @@ class Handout:
         self._open.pop(number, None)
         self._failures.pop(number, None)
         self._waits.pop(number, None)
-        if not self._room.is_set():
-            self._room.set()
+        self._room.set()
 
     async def fewer_than(self, number: int) -> None:
         """Wait until fewer than `number` tasks are open."""

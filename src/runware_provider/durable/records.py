@@ -96,7 +96,7 @@ def marks_of(generation: Generation) -> int:
     """What somebody may wait for and this version has."""
     register = generation.register
     status = register.dispatch.status
-    marks = SETTLED if register.completed_at is not None and not register.projection.asked else 0
+    marks = SETTLED if generation.settled else 0
     if status == "refused":
         marks |= ANSWERED | REFUSED
     elif status in {"accepted", "unknown"}:

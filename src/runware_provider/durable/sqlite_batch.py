@@ -183,8 +183,7 @@ class Registers:
             if write := entry.write:
                 entry.flags, entry.kept_alarm_ms, entry.size = write.flags, write.alarm_at, _size(entry, write)
                 entry.spent_micros, entry.write = entry.next_spent_micros, None
-            register = entry.generation.register
-            shelf = self._settled if register.completed_at and not register.projection.asked else self._running
+            shelf = self._settled if entry.generation.settled else self._running
             if entry.shelf is shelf:
                 shelf.move_to_end(key)
                 self._bytes += entry.size - size

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from runware_provider.errors import ProjectionFailed, projection_failed
-from runware_provider.projection.rows import Rows, rows_of
+from runware_provider.projection.rows import Rows, left_after, rows_of
 from runware_provider.projection.target import Dialect, Target
 from runware_provider.types import GenerationState
 
@@ -29,16 +29,7 @@ def encoded(states: Iterable[GenerationState]) -> tuple[list[Rows], dict[UUID, P
 def are_small(states: Collection[GenerationState]) -> bool:
     """Whether `encoded` takes them in a millisecond or so."""
     left = SMALL - sum(1_024 * (1 + len(state.outputs)) for state in states)
-    values: list[object] = [state.input for state in states]
-    while values and left >= 0:
-        value = values.pop()
-        if isinstance(value, dict | list):
-            left -= 16 * len(value)
-            if left >= 0:
-                values += value.values() if isinstance(value, dict) else value
-        elif isinstance(value, str):
-            left -= len(value)
-    return left >= 0
+    return left_after([state.input for state in states], left) >= 0
 
 
 def cut(rows: Sequence[Rows], most: int) -> Iterator[list[Rows]]:

@@ -167,6 +167,22 @@ class _TooLarge(Exception):
     pass
 
 
+def left_after(values: list[object], budget: int) -> int:
+    """What is left of a budget of characters, a value reckoned at 16 and a string at its length; below 0: it is spent.
+
+    Takes `values` apart, and looks no further once nothing is left.
+    """
+    while values and budget >= 0:
+        value = values.pop()
+        if isinstance(value, dict | list):
+            budget -= 16 * len(value)
+            if budget >= 0:
+                values += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str):
+            budget -= len(value)
+    return budget
+
+
 def _encode(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -182,9 +198,9 @@ _UNUSUAL = re.compile(rb"\\u0000|\d{19}|null")
 def _json(value: object) -> str:
     """`value` as JSON text of at most `JSON_BYTES`. Stops looking as soon as it is known to be more."""
     with suppress(ValueError, TypeError, OverflowError, RecursionError):
-        plain = msgspec.json.encode(value)
+        plain = msgspec.json.encode(value) if left_after([value], JSON_STRING_CHARACTERS) >= 0 else b""
         if (
-            len(plain) <= JSON_STRING_CHARACTERS
+            0 < len(plain) <= JSON_STRING_CHARACTERS
             and plain.count(b"[") + plain.count(b"{") <= MAX_DEPTH
             and not _UNUSUAL.search(plain)
         ):

@@ -69,6 +69,7 @@ class ProjectionWriter:
         pause = _FIRST_PAUSE
         try:
             while self._queue:
+                self._say_room()  # also after those whose patience was over have gone
                 batch = list(islice(self._queue, self._batch))
                 try:
                     outcomes = await self._projection.write([waiting.state for waiting in batch])
@@ -86,7 +87,6 @@ class ProjectionWriter:
                     self._queue.popleft()
                     if not waiting.outcome.done():
                         waiting.outcome.set_result(outcome)
-                self._say_room()
         finally:
             # Only when the loop itself is going down is anything left: nobody shall wait for ever.
             for waiting in self._queue:
@@ -95,7 +95,7 @@ class ProjectionWriter:
             self._say_room()
 
     def _say_room(self) -> None:
-        if self._room is not None:
+        if self._room is not None and len(self._queue) < self._most:
             self._room.set()  # whoever finds it taken waits for the next
             self._room = None
 
