@@ -13,13 +13,13 @@ with every call that changed something; a call that leaves it alone needs no com
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Self, TypeGuard, TypeVar, assert_never
 from uuid import UUID
 
+import msgspec
 from pydantic import BaseModel
 from uuid_utils.compat import uuid5
 
@@ -82,12 +82,11 @@ DISPATCH_CAP = timedelta(minutes=1)
 STORE_CAP = timedelta(minutes=10)
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(msgspec.Struct, gc=False):
     """What one call did: the orders it gives, whether it changed anything, and whether outputs or status changed."""
 
     now: datetime
-    orders: list[Order] = field(default_factory=list)
+    orders: list[Order] = []
     changed: bool = False
     visible: bool = False
 

@@ -4,12 +4,12 @@ camelCase is Runware's, snake_case is ours. Sizes are bytes, times are UTC, mone
 US dollar, None when Runware did not say.
 """
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from runware_provider.errors import DispatchError, GenerationError, OutputError, ProjectionFailed
@@ -220,11 +220,12 @@ class Storage(_Shape):
     bytes: int
 
 
+# What passes between our own rooms: made by the thousand, and no part of a cycle, so that no collector need look at it.
+
 # What is written once, before any money is spent
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What the caller asked for; never changes. `input` is as sent, without our own fields."""
 
     input: JsonObject
@@ -234,27 +235,23 @@ class Request:
 # What the register asks for
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(msgspec.Struct, frozen=True, gc=False):
     """Send the request to Runware, as attempt number `attempt`."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreOutput:
+class StoreOutput(msgspec.Struct, frozen=True, gc=False):
     """Fetch one result, check it, keep it. Done when `confirm_outputs` is committed."""
 
     output_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(msgspec.Struct, frozen=True, gc=False):
     """Write the newest version into the read model. Done when `record_projection` is committed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Purge:
+class Purge(msgspec.Struct, frozen=True, gc=False):
     """Remove what lies under the generation's prefix. Done when `record_purge` is committed."""
 
 
@@ -262,8 +259,7 @@ Task = Dispatch | StoreOutput | Project | Purge
 """Work that is due now and survives a crash: committed with the state that asked for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """Ask Runware what it knows: `getResponse`, and `getTaskDetails` too when `details`.
 
     Not kept: when it is lost, the alarm asks again.
@@ -273,21 +269,18 @@ class Ask:
     details: bool
 
 
-@dataclass(frozen=True, slots=True)
-class KeepUnclaimed:
+class KeepUnclaimed(msgspec.Struct, frozen=True, gc=False):
     """Keep what was delivered but belongs to nothing here, in the same commit."""
 
     reason: str
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(msgspec.Struct, frozen=True, gc=False):
     """Empty the stored request in the same commit: what was deleted keeps no prompt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expire:
+class Expire(msgspec.Struct, frozen=True, gc=False):
     """Remove the generation from state in the same commit; images and read model stay."""
 
 
@@ -297,8 +290,7 @@ Order = Task | Ask | KeepUnclaimed | Forget | Expire
 # What the register is told
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, gc=False):
     """One finished item. `url` is None when Runware gave none (a provider's content filter, say)."""
 
     task_uuid: str | None
@@ -307,8 +299,7 @@ class Result:
     item: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """One error of Runware's, for one image when `image_uuid` is given, else for the task."""
 
     task_uuid: str | None
@@ -317,8 +308,7 @@ class Failure:
     raw: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(msgspec.Struct, frozen=True, gc=False):
     """A body, or a part of one, that is neither. `digest` tells repeats."""
 
     digest: str
@@ -329,16 +319,14 @@ class Invalid:
 Fact = Result | Failure | Invalid
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """What one webhook body said, in order. `processing`: it also named work that goes on."""
 
     facts: tuple[Fact, ...] = ()
     processing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What Runware said about one task when asked at `asked_at`.
 
     `response` is from `getResponse`; `details` from `getTaskDetails`, None when that was not asked or not answered,
@@ -350,15 +338,13 @@ class Answer:
     details: Delivery | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """Runware has the task: an acknowledgement or `conflictTaskUUID`. `delivery`: results that came with it."""
 
-    delivery: Delivery = field(default_factory=Delivery)
+    delivery: Delivery = Delivery()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """Runware does not have the task. `retryable` with the wish `retry_after`, when it gave one."""
 
     error: DispatchError
@@ -366,8 +352,7 @@ class Refused:
     retry_after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True, gc=False):
     """Bytes left and no answer that settles it came back."""
 
     reason: str
@@ -376,8 +361,7 @@ class Unknown:
 DispatchOutcome = Accepted | Refused | Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """One image that lies durably under `key`."""
 
     output_id: UUID
@@ -389,8 +373,7 @@ class Stored:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotStored:
+class NotStored(msgspec.Struct, frozen=True, gc=False):
     """One try to keep the image at `url` that failed."""
 
     output_id: UUID

@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from runware_provider.generation import Generation
 from runware_provider.types import Ask, GenerationState, Order, Request, Task
 
@@ -62,8 +64,7 @@ class Created:
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(msgspec.Struct, frozen=True, gc=False):
     """One task, given to a worker. `attempts`: how many starts have picked it up before."""
 
     number: int
