@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import sys
 from contextlib import suppress
 
@@ -24,6 +25,19 @@ def tune() -> None:
         # the memory of a service that stores large images.
         mallopt(_M_ARENA_MAX, 2)
         mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+
+
+def leave_a_core() -> None:
+    """For the process that keeps images: where there are just two cores, it keeps to one of them.
+
+    Of its threads one at a time runs Python. On two cores they hand its lock from one to the other, with an interrupt
+    and cold caches each time, and are in the way of the process that answers. Where there are more cores, what they do
+    without the lock (hashes, writes) is worth more.
+    """
+    with suppress(OSError, AttributeError):  # macOS has no such thing
+        cores = os.sched_getaffinity(0)
+        if len(cores) == 2:
+            os.sched_setaffinity(0, {max(cores)})
 
 
 def answer_soon() -> None:

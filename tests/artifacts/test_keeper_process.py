@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -212,6 +212,30 @@ async def test_a_terminals_ctrl_c_and_a_groups_sigterm_do_not_reach_it(apart: Ar
 
     await keep(apart, cdn.url("/image"))
     assert pid == await the_child()
+
+
+@contextmanager
+def on_cores(cores: set[int]) -> Iterator[None]:
+    """This process, and those that it begins, on these."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+async def test_of_two_cores_it_leaves_one_to_the_service(open_artifacts: Opener, cdn: Cdn) -> None:
+    """Its threads have the other. Of one core it has that one."""
+    cores = sorted(os.sched_getaffinity(0))
+    for given in (cores[:2], cores[:1]):
+        with on_cores(set(given)):
+            artifacts = await open_artifacts(apart=True)
+            await keep(artifacts, cdn.says(body(a_picture())))
+
+            assert os.sched_getaffinity(await the_child()) == {given[-1]}
+            assert os.sched_getaffinity(0) == set(given)
+            await artifacts.aclose()
 
 
 # Its end

@@ -26,7 +26,7 @@ from runware_provider.artifacts.plan import Plan
 from runware_provider.artifacts.refusal import NotKept
 from runware_provider.artifacts.stores import open_store
 from runware_provider.artifacts.threads import Threads
-from runware_provider.tuning import tune
+from runware_provider.tuning import leave_a_core, tune
 
 
 class _Service(asyncio.Protocol):
@@ -97,6 +97,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the service says when it is over
         signal.signal(number, signal.SIG_IGN)
     tune()
+    leave_a_core()
     uvloop.run(work(socket.socket(fileno=int(sys.argv[1]))))
 
 
