@@ -106,8 +106,7 @@ class Batch:
             self.changed.discard(birthing.entry)
             if birthing.idempotency is not None:
                 store.insert_idempotency(*birthing.idempotency, birthing.entry.id)
-        if self.changed:
-            store.update([self._row(entry) for entry in self.changed])
+        self._update(store)
         if self.tasks:
             store.insert_tasks(self.tasks)
         if self.done:
@@ -124,6 +123,18 @@ class Batch:
             store.raise_price(model, micros)
         for statement in self.statements:
             statement()
+
+    def _update(self, store: SqliteStore) -> None:
+        moved: list[Write] = []
+        rewritten: list[Write] = []
+        for entry in self.changed:
+            write = self._row(entry)
+            found_as_before = write.flags == entry.flags and write.alarm_at == entry.kept_alarm_ms
+            (rewritten if found_as_before else moved).append(write)
+        if moved:
+            store.update(moved)
+        if rewritten:
+            store.rewrite(rewritten)
 
     def _row(self, entry: Entry) -> Write:
         generation = entry.generation

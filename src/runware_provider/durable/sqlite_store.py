@@ -204,9 +204,19 @@ class SqliteStore:
         self.writer.execute("INSERT INTO requests(number, request) VALUES (?, ?)", (write.number, request))
 
     def update(self, writes: Iterable[Write]) -> None:
-        """Replace registers."""
+        """Replace registers, and by what they are found."""
         self.writer.executemany(
             "UPDATE generations SET version = ?, flags = ?, alarm_at = ?, register = ? WHERE number = ?", writes
+        )
+
+    def rewrite(self, writes: Iterable[Write]) -> None:
+        """Replace registers whose flags and alarm are what they were.
+
+        Of columns that are named SQLite writes the indexes anew, whether they have changed or not.
+        """
+        self.writer.executemany(
+            "UPDATE generations SET version = ?, register = ? WHERE number = ?",
+            ((write.version, write.register, write.number) for write in writes),
         )
 
     def clear_alarms(self, numbers: Iterable[int]) -> None:
