@@ -263,6 +263,22 @@ async def test_a_slow_runware_is_not_waited_for_longer_than_the_wait(
         assert len(images(await service.settled(state.id))) == 1
 
 
+@pytest.mark.parametrize("traced", [False, True])
+async def test_a_wait_counts_from_when_the_request_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, traced: bool
+) -> None:
+    """What Runware's answer takes is part of it, whether anybody listens to the traces or not."""
+    monkeypatch.setattr("runware_provider.create.DISPATCH_WAIT", timedelta(seconds=0.5))
+    monkeypatch.setattr("runware_provider.create.listening", lambda: traced)
+    faults: list[JsonObject] = [{"on": "task", "do": "stuck"}, {"on": "dispatch", "do": "slow", "seconds": 0.4}]
+    async with a_service(tmp_path, *faults) as service:
+        began = asyncio.get_running_loop().time()
+        state = await create_generation(service.ctx, some_args(), wait=SOON)
+
+        assert 0.9 <= asyncio.get_running_loop().time() - began < 1.3  # and not 1.4
+        assert (state.status, state.dispatch) == ("running", "accepted")
+
+
 async def test_a_cancelled_caller_leaves_the_generation_going(tmp_path: Path) -> None:
     """Dispatching is the runtime's: who hangs up after it was sent has paid, and gets what was paid for."""
     async with a_service(tmp_path, {"on": "dispatch", "do": "slow", "seconds": 0.2}, delivery="poll") as service:

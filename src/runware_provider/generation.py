@@ -1,6 +1,6 @@
 """One generation's state register.
 
-Rule 1: every rule of counting, healing and ordering is in this file.
+Rule 1: every rule of healing and ordering is in this file; those of counting are in `reading.py`.
 Rule 2: no I/O, no clock, no chance: `now` is an argument, what must happen next is a return value.
 Rule 3: every method may be called twice with the same arguments; the second call changes nothing.
 Rule 4: things only move forward. An output goes pending, error, success; success is final and the first one wins.
@@ -14,31 +14,27 @@ with every call that changed something; a call that leaves it alone needs no com
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
-from functools import lru_cache
-from typing import Any, Self, TypeGuard, TypeVar, assert_never
+from typing import Any, Self, assert_never
 from uuid import UUID
 
 import msgspec
-from pydantic import BaseModel
 from uuid_utils.compat import uuid5
 
 from runware_provider.errors import (
     ContentRejected,
     DispatchError,
     FetchFailed,
-    GenerationError,
     OutputError,
     ProjectionFailed,
     WebhookError,
     content_rejected,
     network_error,
     projection_failed,
-    timeout,
     validation,
     webhook_error,
     worth_trying,
 )
+from runware_provider.reading import costs_micros, filled, is_runwares, is_settled, outputs_of, rank, state_of
 from runware_provider.register import SCHEMA, DispatchRecord, Happening, OutputRecord, Register
 from runware_provider.schedule import LATE_ASKS, STORE_WINDOW, Policy, backoff, next_ask
 from runware_provider.types import (
@@ -46,12 +42,10 @@ from runware_provider.types import (
     Answer,
     Ask,
     Confirmation,
-    Counts,
     Delivery,
     Dispatch,
     DispatchOutcome,
     DispatchStatus,
-    ErrorOutput,
     Expire,
     Fact,
     Failure,
@@ -69,7 +63,6 @@ from runware_provider.types import (
     Result,
     Stored,
     StoreOutput,
-    SuccessOutput,
     Unknown,
 )
 
@@ -140,7 +133,7 @@ class Generation:
     @property
     def settled(self) -> bool:
         """Complete, and the read model has it or is known to lack it."""
-        return self.register.completed_at is not None and not self.register.projection.asked
+        return is_settled(self.register)
 
     # The dispatch
 
@@ -238,7 +231,7 @@ class Generation:
         elif self._is_open() and register.over is None and answer.asked_at >= register.deadline:
             register.timed_out_at = now
             turn.visible = True
-            self._note(turn, "timeout", f"{self._filled()} of {register.expected}")
+            self._note(turn, "timeout", f"{filled(register)} of {register.expected}")
         return self._end(turn)
 
     # What became of it
@@ -299,7 +292,8 @@ class Generation:
         turn = _Turn(now)
         if self.register.deleted_at is not None:
             return self._end(turn)
-        details = self._filled() < self.register.expected and self.register.dispatch.status in {"accepted", "unknown"}
+        register = self.register
+        details = filled(register) < register.expected and register.dispatch.status in {"accepted", "unknown"}
         for output_id, record in self.register.outputs.items():
             if record.status != "error" or record.image_uuid is None or record.storing:
                 continue
@@ -354,7 +348,7 @@ class Generation:
         turn = _Turn(now)
         register = self.register
         if register.deleted_at is not None and register.purged_at is None:
-            register.spent_micros = self.spent_micros()
+            register.spent_micros = costs_micros(register)[0]
             register.purged_at = now
             register.outputs = {}
             register.timeline = []
@@ -445,140 +439,25 @@ class Generation:
     # Reading
 
     def spent_micros(self) -> int:
-        """What this has cost or may yet cost: reported costs, and the expected price where none is known."""
-        return self.costs_micros()[0]
+        """What this has cost or may yet cost."""
+        return costs_micros(self.register)[0]
 
     def costs_micros(self) -> tuple[int, int]:
-        """`spent_micros`, and the most that Runware said one of these images cost; 0 when it said nothing."""
-        register = self.register
-        spent = highest = filled = 0
-        for record in register.outputs.values():
-            cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
-            highest = max(highest, cost or 0)
-            if record.image_uuid is not None:
-                filled += 1
-                if not _is_runwares(record.error):
-                    spent += register.price_micros if cost is None else cost
-        if register.purged_at is not None:
-            return register.spent_micros, highest
-        if register.dispatch.status != "refused" and register.over is None and filled < register.expected:
-            spent += register.price_micros * (register.expected - filled)
-        return spent, highest
+        """See `reading.costs_micros`."""
+        return costs_micros(self.register)
 
     def get_state(self, request: Request) -> GenerationState:
-        """Everything there is to know, with the slots that stay empty filled by the task's own error.
-
-        Nothing of it is shared with the register: whoever gets it may do with it what he likes.
-        """
-        register, projection = self.register, self.register.projection
-        outputs = self.outputs()
-        prompt_free = register.purged_at is not None
-        stored = len([output for output in outputs if output.type == "success"])
-        failed = self._slots_failed()
-        model = request.input.get("model")
-        return GenerationState(
-            id=register.id,
-            task_uuid=register.task_uuid,
-            version=register.version,
-            status="running" if register.completed_at is None else "completed" if stored else "failed",
-            dispatch=register.dispatch.status,
-            counts=Counts(
-                expected=register.expected,
-                stored=stored,
-                failed=failed,
-                missing=max(0, register.expected - stored - failed),
-            ),
-            model=model if isinstance(model, str) and not prompt_free else None,
-            input={} if prompt_free else request.input,
-            metadata={} if prompt_free else request.metadata,
-            outputs=outputs,
-            error=self._error(),
-            projection_error=_own(projection.error),
-            created_at=register.created_at,
-            dispatched_at=register.dispatch.accepted_at,
-            completed_at=register.completed_at,
-            projected_at=projection.done_at if projection.done >= projection.wanted else None,
-            deleted_at=register.deleted_at,
-            deadline=register.deadline,
-            settled=self.settled,
-            timeline=_entries(register.timeline),
-        )
+        """See `reading.state_of`."""
+        return state_of(self.register, request)
 
     def outputs(self) -> list[Output]:
-        """What `get_state` has as `outputs`."""
-        outputs: list[Output] = []
-        for output_id, record in self.register.outputs.items():
-            if record.status == "success" and record.stored is not None:
-                item = record.item if isinstance(record.item, dict) else {}
-                outputs.append(
-                    SuccessOutput(
-                        id=output_id,
-                        key=record.stored.key,
-                        content_type=record.stored.content_type,
-                        size_bytes=record.stored.size_bytes,
-                        sha256=record.stored.sha256,
-                        width=record.stored.width,
-                        height=record.stored.height,
-                        seed=_seed(item),
-                        cost_micros=_cost_micros(item),
-                        image_uuid=record.image_uuid or "",
-                        item=_copied(record.item),
-                        created_at=record.created_at,
-                    )
-                )
-            elif record.status == "error" and record.error is not None:
-                outputs.append(
-                    ErrorOutput(
-                        id=output_id, error=_own(record.error), raw=_copied(record.item), created_at=record.created_at
-                    )
-                )
-        filled, completed_at = self._filled(), self.register.completed_at
-        if completed_at is not None and filled < self.register.expected:
-            verdict = self._task_error()
-            if verdict is not None:
-                outputs += [
-                    ErrorOutput(
-                        id=uuid5(self.register.id, f"slot/{slot}"), error=_own(verdict), created_at=completed_at
-                    )
-                    for slot in range(filled, self.register.expected)
-                ]
-        return outputs
+        """See `reading.outputs_of`."""
+        return outputs_of(self.register)
 
-    def _error(self) -> GenerationError | None:
-        register = self.register
-        if register.dispatch.status == "refused":
-            return _own(register.dispatch.error)
-        if register.timed_out_at is not None and register.over is None and self._filled() < register.expected:
-            return timeout(self._filled(), register.expected)
-        return _own(register.projection.error)
-
-    # Counting
-
-    def _filled(self) -> int:
-        filled = 0
-        for record in self.register.outputs.values():  # a comprehension is a call, and this is asked at every turn
-            if record.image_uuid is not None:
-                filled += 1
-        return filled
-
-    def _slots_failed(self) -> int:
-        failed = filled = 0
-        for record in self.register.outputs.values():
-            if record.image_uuid is not None:
-                filled += 1
-                failed += record.status == "error"
-        empty = self.register.expected - filled
-        if empty > 0 and self.register.completed_at is not None and self._task_error() is not None:
-            failed += empty
-        return failed
+    # What is open
 
     def _records(self) -> Iterable[OutputRecord]:
         return self.register.outputs.values()
-
-    def _task_error(self) -> WebhookError | None:
-        """The error of Runware's for the task as a whole: the first by code, whichever came first."""
-        loose = [record.error for record in self._records() if record.image_uuid is None and _is_runwares(record.error)]
-        return min(loose, key=_rank, default=None)
 
     def _is_open(self) -> bool:
         """Some slot is empty and nobody has said that it stays so."""
@@ -587,7 +466,7 @@ class Generation:
             register.dispatch.status in {"accepted", "unknown"}
             and register.timed_out_at is None
             and register.over is None
-            and self._filled() < register.expected
+            and filled(register) < register.expected
         )
 
     def _awaits_answer(self) -> bool:
@@ -596,7 +475,7 @@ class Generation:
         return (
             register.dispatch.status in {"accepted", "unknown"}
             and register.over != "error"
-            and self._filled() < register.expected
+            and filled(register) < register.expected
         )
 
     def _is_complete(self) -> bool:
@@ -606,7 +485,7 @@ class Generation:
             register.over is not None
             or register.timed_out_at is not None
             or register.dispatch.status == "refused"
-            or self._filled() >= register.expected
+            or filled(register) >= register.expected
         ) and not self._is_trying()
 
     def _is_trying(self) -> bool:
@@ -643,7 +522,7 @@ class Generation:
         output_id = self._output_id(fact.image_uuid)
         record = self.register.outputs.get(output_id)
         if record is None:
-            if self._filled() >= self.register.expected + EXTRA_RESULTS:
+            if filled(self.register) >= self.register.expected + EXTRA_RESULTS:
                 turn.orders.append(KeepUnclaimed("too_many_results", json.dumps(fact.item).encode()))
                 return
             record = OutputRecord("pending", turn.now, image_uuid=fact.image_uuid, url=fact.url, item=fact.item)
@@ -685,7 +564,7 @@ class Generation:
                 if self._loose(WebhookError) >= LOOSE_ERRORS:
                     return
                 self._ask_now(turn)
-            elif self._filled() >= self.register.expected + EXTRA_RESULTS:
+            elif filled(self.register) >= self.register.expected + EXTRA_RESULTS:
                 return
             record = OutputRecord("error", turn.now, image_uuid=fact.image_uuid, error=error, item=fact.raw)
             self.register.outputs[output_id] = record
@@ -708,7 +587,7 @@ class Generation:
     def _loose(self, kind: type[WebhookError] | None) -> int:
         """How many errors fill no slot: Runware's own, or (None) those that did not validate."""
         loose = [record.error for record in self._records() if record.image_uuid is None]
-        return sum(_is_runwares(error) == (kind is WebhookError) for error in loose)
+        return sum(is_runwares(error) == (kind is WebhookError) for error in loose)
 
     def _ask_now(self, turn: _Turn) -> None:
         if self._awaits_answer():
@@ -821,54 +700,8 @@ class Generation:
         return turn.orders
 
 
-def _entries(timeline: Iterable[Happening]) -> Any:
-    """`timeline` for pydantic: of plain mappings it makes entries by itself, of other objects it asks what they are."""
-    return [{"at": each.at, "event": each.event, "note": each.note} for each in timeline]
-
-
-def _is_runwares(error: OutputError | None) -> TypeGuard[WebhookError]:
-    # A pydantic class asked about None answers in Python, and most have no error.
-    return error is not None and isinstance(error, WebhookError)
-
-
-def _rank(error: WebhookError) -> str:
-    return json.dumps(error.errors, sort_keys=True)
-
-
 def _preferred(new: WebhookError, old: OutputError | None) -> bool:
     """Whether `new` is shown rather than `old`: Runware's words before our own, then the first in order of text."""
     if isinstance(old, WebhookError):
-        return _rank(new) < _rank(old)
+        return rank(new) < rank(old)
     return isinstance(old, ContentRejected)
-
-
-def _copied(json: Any) -> Any:
-    if isinstance(json, dict):
-        return {key: _copied(value) if isinstance(value, dict | list) else value for key, value in json.items()}
-    return [_copied(value) for value in json] if isinstance(json, list) else json
-
-
-E = TypeVar("E", bound=BaseModel | None)
-
-
-def _own(error: E) -> E:
-    return error if error is None else error.model_copy(deep=True)
-
-
-def _seed(item: dict[str, Any]) -> int | None:
-    seed = item.get("seed")
-    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
-
-
-def _cost_micros(item: dict[str, Any]) -> int | None:
-    cost = item.get("cost")
-    return _micros(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
-
-
-@lru_cache(1_024)  # a model's images cost the same, and each is added up at every change
-def _micros(cost: float) -> int | None:
-    try:
-        micros = int((Decimal(str(cost)) * 1_000_000).to_integral_value())
-    except (InvalidOperation, OverflowError, ValueError):
-        return None
-    return micros if 0 <= micros < 10**15 else None

@@ -114,6 +114,30 @@ async def test_calls_that_change_nothing_commit_nothing(open_sqlite: OpenSqlite)
         assert commits.count == 0
 
 
+async def test_what_moves_neither_alarm_nor_flags_leaves_the_indexes_alone(open_sqlite: OpenSqlite) -> None:
+    """SQLite would write both anew for columns that are named, changed or not. What has moved is in the file."""
+    birth = a_birth(expected=3)
+    async with open_sqlite() as runtime:
+        await runtime.create(birth)
+        before = runtime._store.load(birth.id)
+        await runtime.call(birth.id, accept, version)
+        moved = runtime._store.load(birth.id)
+        statements: list[str] = []
+        runtime._store.writer.set_trace_callback(statements.append)
+        await runtime.call(birth.id, deliver("a"), version)
+        runtime._store.writer.set_trace_callback(None)
+        after = runtime._store.load(birth.id)
+
+    assert before is not None
+    assert moved is not None
+    assert after is not None
+    assert before.alarm_at != moved.alarm_at == after.alarm_at
+    assert before.register != moved.register != after.register
+    (update,) = [statement for statement in statements if statement.startswith("UPDATE generations")]
+    assert "alarm_at" not in update
+    assert "flags" not in update
+
+
 async def test_an_alarm_that_changes_nothing_commits_nothing(open_sqlite: OpenSqlite) -> None:
     """Asking Runware again and again while it still works must not wear the disk."""
     birth = a_birth(deadline=now() + SOON)

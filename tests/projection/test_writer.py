@@ -101,6 +101,28 @@ async def test_patience_ends_for_all_that_waited_not_batch_by_batch(place: Place
     await projection.aclose()
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_room_that_an_outage_has_made_is_told(place: Place) -> None:
+    """Who waits for a place has one when the first have been given up, not when all have."""
+    projection = await place.open()
+    writer = ProjectionWriter(projection, waiting=2, patience=timedelta(seconds=0.8))
+
+    async def given_up() -> float:
+        began = asyncio.get_running_loop().time()
+        assert await writer.project(a_state()) is not None
+        return asyncio.get_running_loop().time() - began
+
+    with place.writes_blocked():
+        first = asyncio.create_task(given_up())
+        await asyncio.sleep(0.6)
+        second, third = asyncio.create_task(given_up()), asyncio.create_task(given_up())
+
+        assert await first < 1.0
+        assert await third < 1.3  # 0.2 for the first one's place and 0.8 in it, and not 0.8 for the second one's
+        assert second.done()
+    await projection.aclose()
+
+
 async def test_a_cancelled_caller_harms_nobody(watched: Watched) -> None:
     """Its state may be written or not; the others' are."""
     writer = ProjectionWriter(watched, batch=4)

@@ -69,7 +69,7 @@ class ProjectionWriter:
         pause = _FIRST_PAUSE
         try:
             while self._queue:
-                self._say_room()  # also after those whose patience was over have gone
+                self._say_room()
                 batch = list(islice(self._queue, self._batch))
                 try:
                     outcomes = await self._projection.write([waiting.state for waiting in batch])
@@ -114,6 +114,7 @@ class ProjectionWriter:
         )  # the queue is in order of admission
         for waiting in self._taken(overdue):
             waiting.outcome.set_result(projection_failed(str(error)))
+        self._say_room()  # before the pause, which may be as long as somebody's patience
 
     async def _pause(self, seconds: float) -> None:
         if self._queue:
