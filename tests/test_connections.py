@@ -182,3 +182,24 @@ async def test_what_was_delivered_when_the_service_was_told_to_stop_is_answered(
 
     async with a_context(tmp_path, work=False) as ctx:
         assert (await ctx.runtime.get_state(state.id)).counts.failed >= 1 + said
+
+
+async def test_a_connection_that_delivers_stays_until_it_has_been_quiet_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each delivery, and each piece of one, begins the wait anew; then it is closed, whatever was asked last."""
+    monkeypatch.setattr("runware_provider.serving.KEEP_ALIVE", 0.3)
+    async with a_service(tmp_path, runware_url="http://127.0.0.1:9/v1", work=False) as service:
+        state = await born(service.ctx, expected=20)
+        health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        for last in (post(service, state, "c"), health):
+            async with a_peer(service) as (reader, writer):
+                for request in (post(service, state, "a"), health, post(service, state, "b"), last):
+                    writer.write(request[:20])
+                    await asyncio.sleep(0.2)
+                    writer.write(request[20:])
+                    assert (await answer(reader))[0].startswith(b"HTTP/1.1 200")
+                    await asyncio.sleep(0.2)
+                began = asyncio.get_running_loop().time()
+                assert await reader.read() == b""
+                assert asyncio.get_running_loop().time() - began < 1.0

@@ -40,12 +40,16 @@ class Connection(HttpToolsProtocol):
     _delivery: "_Delivery | None" = None
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
+    _idle_timer: asyncio.TimerHandle | None = None
+    _quiet_since: float | None = None
+    """When the last delivery was answered; None while a request is under way, or after one that was uvicorn's."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._head_timer = self.loop.call_later(HEAD_WAIT, transport.close)
 
     def data_received(self, data: bytes) -> None:
+        self._quiet_since = None
         super().data_received(data)
         if self._delivery is not None and self._delivery.more_body:
             self._delivery.waits()
@@ -95,6 +99,26 @@ class Connection(HttpToolsProtocol):
             and not tracing.listening()
         )
 
+    def delivery_answered(self) -> None:
+        """As `on_response_complete`, with one timer for many: whoever delivers a lot is never idle for long."""
+        if self.pipeline or self.transport.is_closing():
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._quiet_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._perhaps_idle)
+
+    def _perhaps_idle(self) -> None:
+        self._idle_timer = None
+        if self._quiet_since is None:
+            return
+        left = self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._perhaps_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._read_timer = self.loop.call_later(READ_WAIT, self.transport.abort)
@@ -106,6 +130,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
         self._forget_read()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
 
     def _forget_read(self) -> None:
@@ -224,7 +250,7 @@ class _Delivery:
         if self._timer is not None:
             self._forget_timer()
         self._deliveries.count(status, perf_counter() - self._began)
-        connection.on_response_complete()
+        connection.delivery_answered()
 
     def _forget_timer(self) -> None:
         if self._timer is not None:

@@ -566,13 +566,13 @@ class Generation:
                 self._ask_now(turn)
             elif filled(self.register) >= self.register.expected + EXTRA_RESULTS:
                 return
-            record = OutputRecord("error", turn.now, image_uuid=fact.image_uuid, error=error, item=fact.raw)
+            record = OutputRecord("error", turn.now, image_uuid=fact.image_uuid, error=error)
             self.register.outputs[output_id] = record
             turn.visible = True
             self._note(turn, "error", fact.code[:100])
         elif record.status == "error" and record.url is None and _preferred(error, record.error):
             # Two accounts of one failure: the same one is shown whichever came first.
-            record.error, record.item = error, fact.raw
+            record.error, record.item = error, None
             turn.changed = turn.visible = True
 
     def _learn_invalid(self, turn: _Turn, fact: Invalid) -> None:

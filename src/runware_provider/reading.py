@@ -36,12 +36,14 @@ def costs_micros(register: Register) -> tuple[int, int]:
     """
     spent = highest = number = 0
     for record in register.outputs.values():
+        if record.image_uuid is not None:
+            number += 1
+        if is_runwares(record.error):  # which is not billed
+            continue
         cost = _cost_micros(record.item) if isinstance(record.item, dict) else None
         highest = max(highest, cost or 0)
         if record.image_uuid is not None:
-            number += 1
-            if not is_runwares(record.error):
-                spent += register.price_micros if cost is None else cost
+            spent += register.price_micros if cost is None else cost
     if register.purged_at is not None:
         return register.spent_micros, highest
     if register.dispatch.status != "refused" and register.over is None and number < register.expected:
@@ -96,7 +98,7 @@ def outputs_of(register: Register) -> list[Output]:
         if record.status == "success" and record.stored is not None:
             outputs.append(_success(output_id, record, record.stored))
         elif record.status == "error" and record.error is not None:
-            error, raw = _own(record.error), _copied(record.item)
+            error, raw = _own(record.error), _copied(_said(record))
             outputs.append(ErrorOutput(id=output_id, error=error, raw=raw, created_at=record.created_at))
     number, completed_at = filled(register), register.completed_at
     if completed_at is not None and number < register.expected:
@@ -118,6 +120,13 @@ def is_runwares(error: OutputError | None) -> TypeGuard[WebhookError]:
 def rank(error: WebhookError) -> str:
     """By which two errors are put in order, whichever came first."""
     return json.dumps(error.errors, sort_keys=True)
+
+
+def _said(record: OutputRecord) -> Any:
+    """What Runware said of it: a result, or an error."""
+    if record.item is None and is_runwares(record.error):
+        return next(iter(record.error.errors), None)
+    return record.item
 
 
 def _success(output_id: UUID, record: OutputRecord, stored: Stored) -> SuccessOutput:

@@ -28,6 +28,9 @@ SOCKET_PATH_LIMIT = 100
 STOP_LIMIT = 9.5
 """Seconds from the signal to the end of the process."""
 
+KEEP_ALIVE = 30
+"""Seconds that a connection may bring nothing before it is closed."""
+
 SHUTDOWN_WAIT = 2
 """Seconds that open connections get at a stop."""
 
@@ -136,7 +139,7 @@ def _server(app: ASGIApp, taking: Deliveries | None = None) -> _Server:
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=SHUTDOWN_WAIT,
-            timeout_keep_alive=30,
+            timeout_keep_alive=KEEP_ALIVE,
             limit_concurrency=10_000,
             ws="none",
         )

@@ -1,7 +1,7 @@
 """Small counts of what happens, for whoever looks after the service."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 MINUTES = 120
 
@@ -13,10 +13,11 @@ class Recent:
         self._clock = clock
         self._counts = [0] * MINUTES
         self._minute = self._now()
+        self._minute_ends = self._end()
 
     def add(self) -> None:
         """It happened once more."""
-        if int(self._clock().timestamp() // 60) != self._minute:
+        if self._clock() >= self._minute_ends:
             self._turn()
         self._counts[self._minute % MINUTES] += 1
 
@@ -30,11 +31,15 @@ class Recent:
     def _now(self) -> int:
         return int(self._clock().timestamp() // 60)
 
+    def _end(self) -> datetime:
+        return datetime.fromtimestamp((self._minute + 1) * 60, UTC)
+
     def _turn(self) -> None:
         now = self._now()
         for minute in range(max(self._minute + 1, now - MINUTES + 1), now + 1):
             self._counts[minute % MINUTES] = 0
         self._minute = max(self._minute, now)
+        self._minute_ends = self._end()
 
 
 class Tally:

@@ -216,7 +216,7 @@ class SqliteStore:
         """
         self.writer.executemany(
             "UPDATE generations SET version = ?, register = ? WHERE number = ?",
-            ((write.version, write.register, write.number) for write in writes),
+            [(write.version, write.register, write.number) for write in writes],
         )
 
     def clear_alarms(self, numbers: Iterable[int]) -> None:
