@@ -9,9 +9,10 @@ from contextlib import suppress
 SWITCH_INTERVAL = 0.0005
 """Seconds. With Python's 5 ms the thread that comes back from a commit waits too long for a busy event loop."""
 
-GC_THRESHOLDS = (20_000, 20, 20)
+GC_THRESHOLDS = (5_000, 100, 20)
 """Objects before a collection, and collections before one of those that are older. Almost nothing here is in a cycle;
-with Python's 700 the collector, which walks all that is kept in memory, takes a sixth of a webhook's time."""
+with Python's 700 the collector, which walks all that is kept in memory, takes a sixth of a webhook's time. Of 20,000
+objects it takes 5 to 12 ms in which nothing is answered, of 5,000 one; of those that are older 12 to 18."""
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
