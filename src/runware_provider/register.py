@@ -49,10 +49,10 @@ class DispatchRecord(_Kept):
 class OutputRecord(_Kept):
     """One result or error of Runware's, on its way forward: pending, error, success.
 
-    `image_uuid` is None for what fills no slot. `item` is Runware's result; an error of Runware's is in `error`, once.
-    `storing`: a `StoreOutput` is out. `retry_at`: when the next is due.
-    `trying_since` bounds the trying; `asked`: a fresh address was asked for after the present one had died;
-    `former_urls` were given up for another; `spare_urls` came while the present one was being tried.
+    `image_uuid` is None for what fills no slot. `item` is Runware's result; an error of Runware's is in `error` alone.
+    `storing`: a `StoreOutput` is out. `retry_at`: when the next is due. `trying_since` bounds the trying; `asked`: a
+    fresh address was asked for after the present one had died; `former_urls` were given up for another; `spare_urls`
+    came while the present one was being tried.
     """
 
     status: Literal["pending", "error", "success"]

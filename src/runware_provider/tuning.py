@@ -33,12 +33,12 @@ def leave_a_core() -> None:
 
     Of its threads one at a time runs Python. On two cores they hand its lock from one to the other, with an interrupt
     and cold caches each time, and are in the way of the process that answers. Where there are more cores, what they do
-    without the lock (hashes, writes) is worth more.
+    without the lock (hashes, writes) is worth more. Which of the two is chance, or several workers would share one.
     """
     with suppress(OSError, AttributeError):  # macOS has no such thing
-        cores = os.sched_getaffinity(0)
+        cores = sorted(os.sched_getaffinity(0))
         if len(cores) == 2:
-            os.sched_setaffinity(0, {max(cores)})
+            os.sched_setaffinity(0, {cores[os.getpid() % 2]})
 
 
 def answer_soon() -> None:

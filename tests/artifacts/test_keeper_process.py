@@ -233,7 +233,8 @@ async def test_of_two_cores_it_leaves_one_to_the_service(open_artifacts: Opener,
             artifacts = await open_artifacts(apart=True)
             await keep(artifacts, cdn.says(body(a_picture())))
 
-            assert os.sched_getaffinity(await the_child()) == {given[-1]}
+            (core,) = os.sched_getaffinity(await the_child())
+            assert core in given
             assert os.sched_getaffinity(0) == set(given)
             await artifacts.aclose()
 
