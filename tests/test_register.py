@@ -14,7 +14,7 @@ from runware_provider.errors import StateDamaged, StateTooNew, api_rejected, pro
 from runware_provider.generation import EXTRA_RESULTS, FORMER_URLS, Generation
 from runware_provider.register import OutputRecord, decode, decode_request, encode, encode_request
 from runware_provider.schemas import parse_delivery
-from runware_provider.types import Refused, Request, Unknown
+from runware_provider.types import Failure, Refused, Request, Unknown
 from tests.builders import (
     POLICY,
     TASK,
@@ -86,6 +86,19 @@ def test_a_register_of_schema_1_is_still_written_alike() -> None:
 def test_a_register_with_its_defaults_is_read_as_one_without() -> None:
     """Some releases wrote them."""
     assert decode(IN_FULL.read_bytes()) == decode(GOLDEN.read_bytes())
+
+
+def test_an_error_of_runwares_is_kept_once_and_told_in_full() -> None:
+    """It is the output's error and, to whoever reads the state, its `raw` as well. What failed sets no price."""
+    generation = a_generation(expecting=2)
+    said = {"code": "nsfw", "message": "no such thing", "cost": 9.0}
+    generation.record_webhook(a_delivery(Failure(str(TASK), "a", "nsfw", said)), at())
+
+    assert encode(generation.register).count("no such thing") == 1
+    (output,) = state_of(generation).outputs
+    assert output.type == "error"
+    assert output.raw == said
+    assert generation.costs_micros()[1] == 0
 
 
 def _code(output: Any) -> str | None:

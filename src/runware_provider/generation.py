@@ -290,11 +290,11 @@ class Generation:
     def retry(self, now: datetime) -> list[Order]:
         """Try every failed output again. Costs nothing: what Runware has made is fetched, nothing is made anew."""
         turn = _Turn(now)
-        if self.register.deleted_at is not None:
-            return self._end(turn)
         register = self.register
+        if register.deleted_at is not None:
+            return self._end(turn)
         details = filled(register) < register.expected and register.dispatch.status in {"accepted", "unknown"}
-        for output_id, record in self.register.outputs.items():
+        for output_id, record in register.outputs.items():
             if record.status != "error" or record.image_uuid is None or record.storing:
                 continue
             record.former_urls = []
@@ -305,7 +305,7 @@ class Generation:
                 self._store(turn, output_id, record)
                 self._note(turn, "retry")
         if details:
-            turn.orders.append(Ask(self.register.task_uuid, details=True))
+            turn.orders.append(Ask(register.task_uuid, details=True))
         return self._end(turn)
 
     def replay(self, now: datetime) -> list[Order]:

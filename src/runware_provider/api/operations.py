@@ -167,10 +167,8 @@ def health(ctx: Context) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS}}}},
     )
     async def metrics() -> Response:
-        from runware_provider.exposition import (
-            CONTENT_TYPE,
-            exposition,
-        )  # with prometheus-client, and not before somebody asks
+        # With prometheus-client, and not before somebody asks.
+        from runware_provider.exposition import CONTENT_TYPE, exposition
 
         return Response(await exposition(ctx.metrics, ctx.runtime), media_type=CONTENT_TYPE)
 

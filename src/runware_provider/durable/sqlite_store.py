@@ -144,7 +144,7 @@ class SqliteStore:
             raise ConfigurationError(f"{self.path} is somebody else's database; set RUNWARE_PROVIDER_STATE_URL")
         writer.execute("PRAGMA journal_mode=WAL")
         writer.execute("PRAGMA synchronous=FULL")
-        writer.execute("PRAGMA wal_autocheckpoint=1000")  # 6 to 8 ms in which nothing is committed; 2,000 take 14
+        writer.execute("PRAGMA wal_autocheckpoint=1000")  # 6 to 8 ms in which nothing is committed; 2,000 take up to 14
         writer.execute("PRAGMA journal_size_limit=67108864")
         writer.execute("PRAGMA cache_size=-8192")
         if version == 0:
